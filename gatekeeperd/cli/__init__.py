@@ -1,0 +1,1 @@
+"""The two commands: ``gatekeeperd`` (the daemon) and ``councilctl`` (everything a person types)."""

@@ -1,0 +1,1 @@
+"""Sans-I/O state machines: octets and ``now`` in, actions out. No socket, no clock, no file."""

@@ -1,0 +1,57 @@
+"""The one error taxonomy: every error that this package raises on purpose.
+
+What lives here: the classes, each with the facts that its reader needs to act on it.
+What never does: logging, exit codes, protocol answers. The edges (``net/``, ``cli/``) turn errors into those.
+
+As in h11, what a peer did wrong and what we did wrong are two classes: :class:`DecodeError` blames the octets
+that came in, :class:`EncodeError` blames the value that we tried to send.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class GuardianError(Exception):
+    """Root of the taxonomy. Catch it at an edge, never in the middle."""
+
+
+class WireError(GuardianError, ValueError):
+    """Octets and values do not fit together."""
+
+
+class DecodeError(WireError):
+    """A peer's octets are not what the Recommendation allows, or exceed our bounds. Never escapes ``net/``."""
+
+
+class EncodeError(WireError):
+    """A value of ours can't be written as the Recommendation wants it: a bug on our side."""
+
+
+class SecurityError(GuardianError):
+    """A signature, MAC, token or password does not hold. The message is for our log, never for the peer."""
+
+
+class StoreError(GuardianError):
+    """A commit did not become durable, or the stored state can't be read. Nothing of it was acknowledged."""
+
+
+class WitnessError(GuardianError):
+    """The witness log can't be written or does not verify."""
+
+
+class ConfigurationError(GuardianError):
+    """A file that an operator wrote is wrong. Names the file, the line (1-based) and the field."""
+
+    def __init__(self, message: str, *, path: Path | None = None, line: int | None = None, field: str | None = None) -> None:
+        self.message = message
+        self.path = path
+        self.line = line
+        self.field = field
+        where = ":".join(str(part) for part in (path, line) if part is not None)
+        what = f"{field}: {message}" if field else message
+        super().__init__(f"{where}: {what}" if where else what)
+
+
+class TerminalError(GuardianError):
+    """A guardian terminal could not do what it was asked: refused, timed out, or the gatekeeper is not who it claims."""

@@ -1,0 +1,1 @@
+"""Signatures, session MACs, passwords and keys."""

@@ -1,0 +1,1 @@
+"""Durable state: one commit for state, answers and witness records."""

@@ -1,0 +1,1 @@
+"""The tamper-evident log: hash chain, signed checkpoints, offline verifier."""
