@@ -18,7 +18,7 @@ from typing import TypeAlias
 TransportAddress: TypeAlias = tuple[str, int]
 
 #: What canonical JSON can carry here. No floats: RFC 8785 number formatting is not worth its risk in a hash chain.
-Json: TypeAlias = "None | bool | int | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | str | list[Json] | dict[str, Json] | None"
 
 
 class Stream(Enum):
@@ -31,10 +31,15 @@ class Stream(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """One datagram to one address. ``data`` is a whole RAS message."""
+    """One datagram to one address. ``data`` is a whole RAS message.
+
+    ``answers`` names the request that this answers (``registrationRequest`` ...) and is empty for our own requests:
+    the shell labels its latency histogram with it.
+    """
 
     data: bytes
     to: TransportAddress
+    answers: str = ""
 
 
 @dataclass(frozen=True, slots=True)
