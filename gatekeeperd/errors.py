@@ -40,6 +40,10 @@ class WitnessError(GuardianError):
     """The witness log can't be written or does not verify."""
 
 
+class CanonicalError(GuardianError, ValueError):
+    """A value has no canonical JSON form here: a float, an integer beyond 2**53 - 1, a lone surrogate, nesting too deep."""
+
+
 class ConfigurationError(GuardianError):
     """A file that an operator wrote is wrong. Names the file, the line (1-based) and the field."""
 
@@ -55,3 +59,13 @@ class ConfigurationError(GuardianError):
 
 class TerminalError(GuardianError):
     """A guardian terminal could not do what it was asked: refused, timed out, or the gatekeeper is not who it claims."""
+
+
+class CaptureError(GuardianError):
+    """A capture file can't be read or is damaged. Names the file and the frame (1-based, as Wireshark counts)."""
+
+    def __init__(self, message: str, *, path: Path, frame: int | None = None) -> None:
+        self.message = message
+        self.path = path
+        self.frame = frame
+        super().__init__(f"{path}: frame {frame}: {message}" if frame else f"{path}: {message}")
