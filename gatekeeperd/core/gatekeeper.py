@@ -1,0 +1,431 @@
+"""The RAS state machine's front door: one datagram, one timer or one operator's word in, actions out.
+
+What lives here: the table of handlers, the order of the checks before any of them, and what each timer means. What
+never does: a socket, a clock, the meaning of a single message (``core/ras`` has a module for each conversation).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from gatekeeperd.core.actions import Action, Commit, Record, Send, TransportAddress
+from gatekeeperd.core.ras import admission, calls, closing, discovery, information, location, registration, vouching
+from gatekeeperd.core.ras.authentication import privileged
+from gatekeeperd.core.ras.context import REQUEST_TIMEOUT_S, REQUEST_TRIES, Context, Purpose, Request, Stats
+from gatekeeperd.core.ras.model import Call
+from gatekeeperd.core.ras.state import Transaction
+from gatekeeperd.core.ras.vouching import AdmissionAnswer, VouchedAdmission
+from gatekeeperd.core.settings import Settings
+from gatekeeperd.errors import DecodeError, SecurityError
+from gatekeeperd.policy.registry import GuardianStatus, Registry
+from gatekeeperd.security.keys import KeyPair
+from gatekeeperd.security.tokens import read_challenge
+from gatekeeperd.wire import h225
+
+Handler: TypeAlias = Callable[[Context, Request], list[Action]]
+
+#: H.225.0 ``RasMessage`` alternatives that we act on. The rest is answered by XRS.
+HANDLERS: dict[str, Handler] = {
+    "gatekeeperRequest": discovery.gatekeeper_request,
+    "registrationRequest": registration.registration_request,
+    "unregistrationRequest": calls.unregistration_request,
+    "unregistrationConfirm": information.own_request_answered,
+    "unregistrationReject": information.own_request_answered,
+    "admissionRequest": admission.admission_request,
+    "bandwidthRequest": calls.bandwidth_request,
+    "disengageRequest": calls.disengage_request,
+    "disengageConfirm": information.own_request_answered,
+    "disengageReject": information.own_request_answered,
+    "locationRequest": location.location_request,
+    "infoRequestResponse": information.info_request_response,
+    "resourcesAvailableIndicate": information.resources_available,
+    "serviceControlIndication": information.service_control,
+}
+
+#: Answers to requests that we never make, and XRS itself: an answer to an answer would go round for ever.
+SILENT = frozenset(
+    {
+        "gatekeeperConfirm",
+        "gatekeeperReject",
+        "registrationConfirm",
+        "registrationReject",
+        "admissionConfirm",
+        "admissionReject",
+        "admissionConfirmSequence",
+        "bandwidthConfirm",
+        "bandwidthReject",
+        "locationConfirm",
+        "locationReject",
+        "unknownMessageResponse",
+        "requestInProgress",
+        "resourcesAvailableConfirm",
+        "infoRequestAck",
+        "infoRequestNak",
+        "serviceControlResponse",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionView:
+    """One admission as the API shows it.
+
+    ``kind`` is ``call`` or ``vouched``; ``started_s`` counts from the admission or our restart.
+    """
+
+    session_id: str
+    terminal_id: str | None
+    kind: str
+    call_id: str
+    call_type: str
+    bandwidth_bps: int
+    endpoint_alias: str
+    started_s: int
+    state: str
+    trace_id: str
+
+
+class Gatekeeper:
+    """One zone: its endpoints, its admissions and its keys. See :class:`gatekeeperd.core.settings.Settings`.
+
+    ``now`` is always seconds on a clock that never steps (CLOCK_BOOTTIME); ``wall`` turns it into POSIX seconds, for
+    H.235 time stamps alone. ``stored`` is what the store holds: kind, key, octets.
+
+    Raises:
+        StoreError: ``stored`` can't be read.
+
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        *,
+        service_key: KeyPair,
+        epoch: int,
+        stored: Mapping[str, Mapping[str, bytes]],
+        now: float,
+        wall: Callable[[float], float],
+        randbytes: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self._context = Context(
+            settings, registry, service_key=service_key, epoch=epoch, stored=stored, now=now, wall=wall, randbytes=randbytes
+        )
+        self._resume(now)
+
+    def _resume(self, now: float) -> None:
+        """Give everything that was restored its whole time again."""
+        context = self._context
+        for item in context.state.registrations():
+            context.timers.set(("registration", item.endpoint_identifier), now + item.time_to_live_s)
+        for call in context.state.calls():
+            admission.start_call_timers(context, call, now)
+        for grant in context.state.grants():
+            context.timers.set(("grant", grant.session_id), now + grant.lifetime_s)
+
+    # Datagrams
+
+    def receive_datagram(self, data: bytes, source: TransportAddress, now: float, *, multicast: bool = False) -> list[Action]:
+        """Take one datagram from ``source``. No octets whatever make this raise."""
+        context, stats = self._context, self._context.stats
+        in_budget = context.limiter.take(source[0], now)
+        if not in_budget and not _may_be_privileged(data):
+            stats.dropped["rate_limited"] += 1
+            return []
+        try:
+            name, value = h225.decode_ras(data)
+        except DecodeError as error:
+            return self._malformed(source, now, str(error))
+        request = Request(name, value, data, source, now, multicast)
+        if not in_budget and not self._is_privileged(request):
+            stats.dropped["rate_limited"] += 1
+            return []
+        stats.received[name] += 1
+        kept = context.retransmitted(request)
+        if kept is not None:
+            stats.dropped["retransmission"] += kept.waits
+            return [] if kept.waits else [Send(kept.data, source, name)]
+        handler = HANDLERS.get(name)
+        if handler is not None:
+            try:
+                return handler(context, request)
+            except SecurityError as error:
+                return self._malformed(source, now, str(error))
+        if name in SILENT:
+            stats.dropped["unexpected"] += 1
+            return []
+        return self._not_understood(request)
+
+    def _is_privileged(self, request: Request) -> bool:
+        """Say whether an empty source bucket may be passed by: a good MAC, or a cookie that this source was given."""
+        if privileged(self._context, request):
+            return True
+        if request.name != "registrationRequest":
+            return False
+        try:
+            challenge = read_challenge(request.message)
+            if challenge is None:
+                return False
+            self._context.challenger.check(challenge, request.source, request.now)
+        except SecurityError:
+            return False
+        return True
+
+    def _malformed(self, source: TransportAddress, now: float, error: str) -> list[Action]:
+        """Drop, count and record. H.225.0 has no answer to what can't be read."""
+        self._context.stats.dropped["malformed"] += 1
+        transaction = Transaction()
+        self._context.note_stranger(transaction, "ras.malformed", source, now, error=error)
+        return self._context.commit(transaction, now)
+
+    def _not_understood(self, request: Request) -> list[Action]:
+        """Answer XRS (H.225.0 section 7.20)."""
+        sequence = request.value.get("requestSeqNum") if isinstance(request.value, dict) else None
+        body: dict[str, Any] = {"requestSeqNum": sequence or 1, "messageNotUnderstood": request.pdu}
+        return self._context.answer(request, ("unknownMessageResponse", body), keep=False)
+
+    # Timers
+
+    def get_timer(self) -> float | None:
+        """Return when :meth:`handle_timer` wants to be called, in the clock of ``now``."""
+        return self._context.timers.next()
+
+    def handle_timer(self, now: float) -> list[Action]:
+        """Do everything that is due at ``now``."""
+        actions: list[Action] = []
+        while (key := self._context.timers.pop_due(now)) is not None:
+            kind, name = key
+            actions += self._DUE[kind](self, name, now)
+        return actions
+
+    def _registration_due(self, identifier: str, now: float) -> list[Action]:
+        """Ask once more (IRQ) before a timeToLive that ran out unregisters."""
+        item = self._context.state.registration(identifier)
+        return [] if item is None else self._inquire(identifier, Purpose.EXPIRY, None, now)
+
+    def _idle_due(self, key: str, now: float) -> list[Action]:
+        """Ask for a call of which its endpoint has not told for two reporting intervals."""
+        call = self._context.state.call_by_key(key)
+        return [] if call is None else self._inquire(call.endpoint_identifier, Purpose.CALL, call, now)
+
+    def _inquire(self, identifier: str, purpose: Purpose, call: Call | None, now: float) -> list[Action]:
+        context = self._context
+        item = context.state.registration(identifier)
+        if item is None:
+            return []
+        transaction = Transaction()
+        body: dict[str, Any] = {"callReferenceValue": call.call_reference_value if call else 0}
+        if call is not None:
+            body["callIdentifier"] = {"guid": call.call_identifier}
+        context.ask(item, ("infoRequest", body), purpose, transaction, now, call=call.key if call else "")
+        return context.commit(transaction, now)
+
+    def _longest_due(self, key: str, now: float) -> list[Action]:
+        """End a call that has lasted as long as any may."""
+        transaction = Transaction()
+        call = self._context.state.call_by_key(key)
+        if call is not None:
+            closing.close(self._context, call, "longest-call", transaction, now, tell=True)
+        return self._context.commit(transaction, now)
+
+    def _grant_due(self, session_id: str, now: float) -> list[Action]:
+        """End a voucher whose time is over, and a registration that rests on it alone."""
+        context, transaction = self._context, Transaction()
+        grant = context.state.grant(session_id)
+        if grant is not None:
+            self._end_grant(session_id, "expired", transaction, now)
+        return context.commit(transaction, now)
+
+    def _end_grant(self, session_id: str, cause: str, transaction: Transaction, now: float) -> None:
+        context = self._context
+        grant = context.state.grant(session_id)
+        if grant is None:
+            return
+        context.timers.cancel(("grant", session_id))
+        context.state.remove_grant(grant, transaction)
+        transaction.record("voucher.ended", grant.trace_id, session_id=session_id, terminal_id=grant.terminal_id, cause=cause)
+        item = context.state.of_guardian(grant.terminal_id)
+        if item is not None and item.grant == session_id and not context.state.calls_of(item.endpoint_identifier):
+            closing.unregister(context, item, "voucher-ended", transaction, now, tell="reregistrationRequired")
+
+    def _asked_due(self, sequence: str, now: float) -> list[Action]:
+        """Repeat a request of ours that was not answered, or draw the conclusion from the silence."""
+        context = self._context
+        asked = context.asked.get(int(sequence))
+        if asked is None:
+            return []
+        if asked.tries < REQUEST_TRIES:
+            asked.tries += 1
+            context.timers.set(("asked", sequence), now + REQUEST_TIMEOUT_S)
+            return [Send(asked.data, asked.to)]
+        del context.asked[int(sequence)]
+        transaction = Transaction()
+        match asked.purpose:
+            case Purpose.CONFIRM:
+                return calls.confirmed(context, asked, set(), now)
+            case Purpose.EXPIRY if ("registration", asked.endpoint_identifier) not in context.timers:
+                item = context.state.registration(asked.endpoint_identifier)
+                if item is not None:
+                    closing.unregister(context, item, "expired", transaction, now, tell="ttlExpired")
+            case Purpose.CALL if ("idle", asked.call) not in context.timers:
+                call = context.state.call_by_key(asked.call)
+                if call is not None:
+                    closing.close(context, call, "endpoint-silent", transaction, now, tell=False)
+        return context.commit(transaction, now)
+
+    def _suppressed_due(self, _name: str, now: float) -> list[Action]:
+        """Record how many records of strangers' misdeeds were not written one by one."""
+        transaction = Transaction()
+        for event, count in sorted(self._context.suppressed.items()):
+            transaction.record("ras.suppressed", self._context.new_trace(), suppressed_event=event, count=count)
+        self._context.suppressed.clear()
+        return self._context.commit(transaction, now)
+
+    def _slow_due(self, _name: str, now: float) -> list[Action]:
+        return self._context.announce_slow(now)
+
+    _DUE: Mapping[str, Callable[[Gatekeeper, str, float], list[Action]]] = {
+        "registration": _registration_due,
+        "idle": _idle_due,
+        "longest": _longest_due,
+        "grant": _grant_due,
+        "asked": _asked_due,
+        "suppressed": _suppressed_due,
+        "slow": _slow_due,
+    }
+
+    # The shell's and the operator's side
+
+    def committed(self, ticket: int, now: float) -> None:  # noqa: ARG002  the replicated store's shell has to tell the time
+        """Learn that the commit of that ticket is durable. Call before its ``then`` is sent."""
+        self._context.committed(ticket)
+
+    def admit(self, request: VouchedAdmission, now: float) -> tuple[AdmissionAnswer, Commit]:
+        """Judge a voucher (``POST /api/admission/request``)."""
+        return vouching.admit(self._context, request, now)
+
+    def revoke(self, session_id: str, now: float) -> Commit | None:
+        """End a call or a voucher by its session_id; ``None`` if there is no such session."""
+        context, transaction = self._context, Transaction()
+        call = context.state.call_of_session(session_id)
+        if call is not None:
+            closing.close(context, call, "revoked", transaction, now, tell=True)
+        elif context.state.grant(session_id) is not None:
+            self._end_grant(session_id, "revoked", transaction, now)
+        else:
+            return None
+        return context.commit_now(transaction, now)
+
+    def sessions(self, now: float) -> list[SessionView]:
+        """List all admissions: calls, and vouchers that still reserve one."""
+        views = [
+            SessionView(
+                session_id=call.session_id,
+                terminal_id=call.terminal_id,
+                kind="call",
+                call_id=call.call_id,
+                call_type=call.call_type.name,
+                bandwidth_bps=call.bandwidth_bps,
+                endpoint_alias=call.destination,
+                started_s=self._lasted(("longest", call.key), self.settings.limits.longest_call_s, now),
+                state="answering" if call.answer_call else "admitted",
+                trace_id=call.trace_id,
+            )
+            for call in self._context.state.calls()
+        ]
+        views += [
+            SessionView(
+                session_id=grant.session_id,
+                terminal_id=grant.terminal_id,
+                kind="vouched",
+                call_id=grant.call_id,
+                call_type=grant.call_type.name,
+                bandwidth_bps=grant.bandwidth_bps,
+                endpoint_alias=grant.alias,
+                started_s=self._lasted(("grant", grant.session_id), grant.lifetime_s, now),
+                state="registered" if grant.registered else "waiting",
+                trace_id=grant.trace_id,
+            )
+            for grant in self._context.state.grants()
+            if grant.calls_left
+        ]
+        return views
+
+    def _lasted(self, timer: tuple[str, str], whole_s: int, now: float) -> int:
+        """Return how long a timer of ``whole_s`` has run, in seconds."""
+        due = self._context.timers.due(timer)
+        return 0 if due is None else int(now - due + whole_s)
+
+    def replace_registry(self, registry: Registry, now: float) -> list[Action]:
+        """Take a new registry: a guardian who is no longer in it, active, with the same key, is disengaged and unregistered."""
+        context, transaction = self._context, Transaction()
+        old, context.registry = context.registry, registry
+        for item in list(context.state.registrations()):
+            if item.terminal_id is None:
+                continue
+            guardian, before = registry.get(item.terminal_id), old.get(item.terminal_id)
+            unchanged = guardian is not None and guardian.status is GuardianStatus.ACTIVE
+            if unchanged and (before is None or guardian is None or before.public_key == guardian.public_key):
+                continue
+            for call in context.state.calls_of(item.endpoint_identifier):
+                closing.close(context, call, "registry", transaction, now, tell=True)
+            closing.unregister(context, item, "registry", transaction, now, tell="securityDenial")
+        for grant in list(context.state.grants()):
+            guardian = registry.get(grant.terminal_id)
+            if guardian is None or guardian.status is not GuardianStatus.ACTIVE:
+                self._end_grant(grant.session_id, "registry", transaction, now)
+        transaction.record("registry.loaded", context.new_trace(), digest=registry.digest, guardians=len(registry))
+        return context.commit(transaction, now)
+
+    def announce(self, record: Record, now: float) -> Commit:
+        """Commit a witness record of the shell's own: start, stop, a reload that failed."""
+        transaction = Transaction(records=[record])
+        return self._context.commit_now(transaction, now)
+
+    @property
+    def settings(self) -> Settings:
+        """What this gatekeeper was told at start."""
+        return self._context.settings
+
+    @property
+    def registry(self) -> Registry:
+        """The registry in force."""
+        return self._context.registry
+
+    @property
+    def stats(self) -> Stats:
+        """Counters since start."""
+        return self._context.stats
+
+    @property
+    def registration_count(self) -> int:
+        """How many endpoints are registered."""
+        return self._context.state.registration_count
+
+    @property
+    def call_count(self) -> int:
+        """How many parts of calls are admitted."""
+        return self._context.state.call_count
+
+    @property
+    def active_sessions(self) -> int:
+        """How many admissions there are, vouchers included."""
+        state = self._context.state
+        return state.call_count + sum(1 for grant in state.grants() if grant.calls_left)
+
+    @property
+    def bandwidth_in_use_bps(self) -> int:
+        """Bandwidth granted or reserved, in bit/s."""
+        return self._context.state.bandwidth_bps
+
+
+def _may_be_privileged(data: bytes) -> bool:
+    """Say cheaply whether a datagram can carry a MAC or a cookie at all: a flood is mostly without."""
+    return _OWN_ARC in data
+
+
+#: 1.3.6.1.4.1.32473.77, as the start of each of our token OIDs is encoded (X.690 section 8.19).
+_OWN_ARC = bytes((0x2B, 6, 1, 4, 1, 0x81, 0xFD, 0x59, 77))

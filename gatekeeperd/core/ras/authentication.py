@@ -1,0 +1,146 @@
+"""Who sent this? The proof that each kind of endpoint gives, checked before anything that it asks for.
+
+What lives here: session MACs, H.235 passwords and the address pin of those who can neither. What never does: gates.
+
+Every check ends in a :class:`Caller` or a :class:`Refused`; there is no third way, so a handler can't forget one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gatekeeperd.core.ras.context import Context, Request
+from gatekeeperd.core.ras.links import Standing, verify
+from gatekeeperd.core.ras.messages import text_aliases
+from gatekeeperd.core.ras.model import Registration
+from gatekeeperd.core.ras.state import Transaction
+from gatekeeperd.errors import GuardianError, SecurityError
+from gatekeeperd.policy.gates import Method
+from gatekeeperd.policy.reasons import RejectReason
+from gatekeeperd.security import h235
+
+
+class Refused(GuardianError):
+    """A request that does not prove what it must. ``registration`` is set where the answer can be authenticated."""
+
+    def __init__(
+        self, reason: RejectReason, detail: str, *, registration: Registration | None = None, known: bool = True
+    ) -> None:
+        super().__init__(f"{reason.value}: {detail}")
+        self.reason = reason
+        self.detail = detail
+        self.registration = registration
+        #: Whether the endpointIdentifier is one of ours.
+        self.known = known
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A registered endpoint that proved itself. ``stale``: under a challenge of before our restart, so perhaps a replay."""
+
+    registration: Registration
+    counter: int = 0
+    stale: bool = False
+
+    @property
+    def proven(self) -> bool:
+        """Whether the message itself carried a proof, not only the right address."""
+        return self.registration.method not in {Method.VOUCHED, Method.UNSIGNED}
+
+
+def recognise(context: Context, request: Request, transaction: Transaction) -> Caller:
+    """Find the registration that a message claims to come from and check its proof.
+
+    Raises:
+        Refused: unknown endpoint, another source than it registered from, or a proof that does not hold.
+
+    """
+    identifier = request.value.get("endpointIdentifier")
+    registration = context.state.registration(identifier) if identifier else None
+    if registration is None:
+        raise Refused(RejectReason.NOT_REGISTERED, "this endpointIdentifier is not registered", known=False)
+    if request.source != registration.source:
+        raise Refused(RejectReason.INVALID_SIGNATURE, "another source than the registration's", known=False)
+    try:
+        match registration.method:
+            case Method.SIGNATURE:
+                return _session(context, request, registration, transaction)
+            case Method.H235_1 | Method.H235_MD5:
+                check_password(context, request, registration.credential_alias or "")
+            case Method.UNSIGNED if not context.settings.allow_unsigned:
+                raise SecurityError("unsigned endpoints are not allowed any more")
+    except SecurityError as error:
+        raise Refused(RejectReason.INVALID_SIGNATURE, str(error)) from error
+    return Caller(registration)
+
+
+def _session(context: Context, request: Request, registration: Registration, transaction: Transaction) -> Caller:
+    link = context.links[registration.endpoint_identifier]
+    standing, session, counter = verify(request.pdu, request.message, registration, link)
+    registration = context.settle_standing(registration, standing, session, transaction)
+    if standing is Standing.STALE:
+        return Caller(registration, counter, stale=True)
+    if not link.window.accept(counter):
+        raise SecurityError("this message was seen before")
+    return Caller(registration, counter)
+
+
+def privileged(context: Context, request: Request) -> bool:
+    """Say whether a message may pass although its source's bucket is empty: it has a good MAC and its session's bucket has room.
+
+    Changes nothing but that bucket: the message is checked in full again where it is handled.
+    """
+    registration = context.state.registration(request.value.get("endpointIdentifier") or "")
+    if registration is None or request.source != registration.source:
+        return False
+    link = context.links.get(registration.endpoint_identifier)
+    if link is None:
+        return False
+    try:
+        verify(request.pdu, request.message, registration, link)
+    except SecurityError:
+        return False
+    return link.bucket.take(request.now)
+
+
+def check_password(context: Context, request: Request, alias: str) -> Method:
+    """Check the H.235.1 or H.235.0 (MD5) token of a room system against the password of ``alias``.
+
+    Raises:
+        SecurityError: no token, no such password, wrong, out of time, or seen before.
+
+    """
+    password = context.settings.passwords.get(alias)
+    wall = context.wall(request.now)
+    hashed = h235.read_hashed(request.message)
+    if password is None:
+        raise SecurityError("no password is set for this alias")
+    if hashed is not None:
+        token = h235.verify_hashed(
+            request.pdu,
+            request.message,
+            password=password,
+            senders_id=alias,
+            general_id=context.settings.gatekeeper_identifier,
+            wall=wall,
+        )
+        proof: tuple[object, ...] = (token.time_stamp, token.random)
+        method = Method.H235_1
+    else:
+        md5 = h235.verify_password(request.message, password, wall=wall)
+        if md5.alias[1] != alias:
+            raise SecurityError("the token names another alias")
+        # The MD5 token proves the sender, not the message: one per request and second is all that it can promise.
+        proof = (md5.time_stamp, request.name, request.sequence)
+        method = Method.H235_MD5
+    if not context.password_tokens.accept(alias, proof, wall):
+        raise SecurityError("this token was seen before")
+    return method
+
+
+def password_alias(context: Context, request: Request) -> str | None:
+    """Return the alias of an RRQ that has a password here, ``None`` if none has."""
+    for _, text in text_aliases(request.value.get("terminalAlias", ())):
+        if text in context.settings.passwords:
+            return text
+    return None

@@ -1,0 +1,309 @@
+"""Registration: RRQ, RCF, RRJ, full and lightweight (H.225.0 section 7.9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gatekeeperd.core.actions import Action, TransportAddress
+from gatekeeperd.core.ras import closing
+from gatekeeperd.core.ras.authentication import Refused, check_password, password_alias, recognise
+from gatekeeperd.core.ras.context import Context, Request
+from gatekeeperd.core.ras.discovery import alternates
+from gatekeeperd.core.ras.messages import PROTOCOL_IDENTIFIER, Message, first_address, text_aliases, transport_address
+from gatekeeperd.core.ras.model import Alias, Grant, Registration
+from gatekeeperd.core.ras.state import Transaction, normal_alias
+from gatekeeperd.core.settings import CallModel
+from gatekeeperd.errors import SecurityError
+from gatekeeperd.policy.gates import Method
+from gatekeeperd.policy.reasons import RejectReason
+from gatekeeperd.policy.registry import GuardianStatus
+from gatekeeperd.security.credential import Credential, read_credential, verify_credential
+from gatekeeperd.security.service import open_session
+from gatekeeperd.security.tokens import challenge_token, read_challenge
+
+#: A terminal has a handful of names; a list of hundreds is an attempt to fill the tables.
+MAX_ALIASES = 32
+
+#: Below this an endpoint would do little but keep itself alive.
+MIN_TIME_TO_LIVE_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """Who an RRQ proved to come from."""
+
+    method: Method
+    terminal_id: str | None
+    credential: Credential | None = None
+    alias: str | None = None
+    grant: Grant | None = None
+
+
+def registration_request(context: Context, request: Request) -> list[Action]:
+    """Answer an RRQ."""
+    if request.value.get("keepAlive"):
+        return _keep_alive(context, request)
+    if "additiveRegistration" in request.value:
+        return context.reject(request, "additiveRegistrationNotSupported", RejectReason.GATEKEEPER_ERROR)
+    try:
+        return _register(context, request)
+    except Refused as refusal:
+        return _refuse(context, request, refusal)
+
+
+def _refuse(context: Context, request: Request, refusal: Refused, choice: str | None = None) -> list[Action]:
+    transaction = Transaction()
+    payload = {"reason": refusal.reason.value, "detail": refusal.detail}
+    context.note_stranger(transaction, "registration.rejected", request.source, request.now, **payload)
+    fields: dict[str, Any] = {}
+    if read_challenge(request.message) is not None:
+        # A terminal whose cookie ran out or was used tries again at once.
+        fields["tokens"] = [challenge_token(context.challenger.make(request.source, request.now))]
+    choice = choice or refusal.reason.registration_reject_reason
+    return context.reject(request, choice, refusal.reason, transaction=transaction, fields=fields)
+
+
+# Lightweight registration
+
+
+def _keep_alive(context: Context, request: Request) -> list[Action]:
+    transaction = Transaction()
+    try:
+        caller = recognise(context, request, transaction)
+    except Refused as refusal:
+        if refusal.known:
+            return _refuse(context, request, refusal)
+        return context.reject(request, "fullRegistrationRequired", RejectReason.NOT_REGISTERED)
+    registration = caller.registration
+    if not caller.stale:
+        context.timers.set(("registration", registration.endpoint_identifier), request.now + registration.time_to_live_s)
+    keep = registration.method is not Method.UNSIGNED
+    message = _confirm(context, request, registration, ())
+    return context.answer(request, message, registration=registration, transaction=transaction, keep=keep, behind=False)
+
+
+def _confirm(context: Context, request: Request, registration: Registration, aliases: tuple[Alias, ...]) -> Message:
+    settings = context.settings
+    body: dict[str, Any] = {
+        "requestSeqNum": request.sequence,
+        "protocolIdentifier": PROTOCOL_IDENTIFIER,
+        "callSignalAddress": [transport_address(context.call_signal_address(request.source))],
+        "gatekeeperIdentifier": settings.gatekeeper_identifier,
+        "endpointIdentifier": registration.endpoint_identifier,
+        "timeToLive": registration.time_to_live_s,
+        "willRespondToIRR": True,
+        "maintainConnection": False,
+    }
+    if aliases:
+        body["terminalAlias"] = list(aliases)
+    if settings.pre_grant and settings.call_model is CallModel.GATEKEEPER_ROUTED:
+        # Safe in routed mode only: the call meets the gates when its Setup arrives.
+        body["preGrantedARQ"] = {
+            "makeCall": True,
+            "useGKCallSignalAddressToMakeCall": True,
+            "answerCall": True,
+            "useGKCallSignalAddressToAnswer": True,
+            "irrFrequencyInCall": settings.irr_frequency_s,
+        }
+    return "registrationConfirm", body | alternates(context)
+
+
+# Full registration
+
+
+def _register(context: Context, request: Request) -> list[Action]:
+    identity = _identify(context, request)
+    aliases = _aliases(context, request, identity)
+    signal = first_address(request.value["callSignalAddress"])
+    ras = first_address(request.value["rasAddress"])
+    if ras is None:
+        return context.reject(request, "invalidRASAddress", RejectReason.GATEKEEPER_ERROR)
+    if signal is None:
+        return context.reject(request, "invalidCallSignalAddress", RejectReason.GATEKEEPER_ERROR)
+    previous = _previous(context, request, identity, signal)
+    for holder in context.state.conflicts(aliases):
+        if not (_same_owner(holder, identity) or (previous is not None and holder.key == previous.key)):
+            return context.reject(request, "duplicateAlias", RejectReason.NOT_REGISTERED)
+    if previous is None and context.state.registration_count >= context.settings.max_registrations:
+        return context.reject(request, "resourceUnavailable", RejectReason.CAPACITY_EXCEEDED)
+    _spend(context, request, identity)
+
+    transaction = Transaction()
+    superseded = _supersede(context, request, identity, previous, transaction)
+    wanted_s = int(request.value.get("timeToLive", context.settings.time_to_live_s))
+    registration = Registration(
+        endpoint_identifier=previous.endpoint_identifier if previous else context.randbytes(16).hex(),
+        terminal_id=identity.terminal_id,
+        method=identity.method,
+        source=request.source,
+        ras_address=ras,
+        call_signal_address=signal,
+        aliases=aliases,
+        time_to_live_s=max(MIN_TIME_TO_LIVE_S, min(wanted_s, context.settings.time_to_live_s)),
+        trace_id=previous.trace_id if previous else context.new_trace(),
+        credential_alias=identity.alias,
+        grant=identity.grant.session_id if identity.grant else None,
+    )
+    return _accept(context, request, identity, registration, transaction, superseded=superseded)
+
+
+def _accept(
+    context: Context,
+    request: Request,
+    identity: _Identity,
+    registration: Registration,
+    transaction: Transaction,
+    *,
+    superseded: bool,
+) -> list[Action]:
+    message = _confirm(context, request, registration, registration.aliases)
+    octets = None
+    if identity.credential is not None and identity.credential.key_exchange is not None:
+        octets, session = open_session(
+            message,
+            request=request.pdu,
+            terminal_exchange=identity.credential.key_exchange,
+            key=context.service_key,
+            epoch=context.epoch,
+            challenge=context.randbytes(32),
+        )
+        registration = replace(registration, session=session)
+        context.open_link(registration, request.now, live=True)
+    if identity.grant is not None:
+        context.state.put_grant(replace(identity.grant, registered=True), transaction)
+    context.state.put_registration(registration, transaction)
+    context.timers.set(("registration", registration.endpoint_identifier), request.now + registration.time_to_live_s)
+    transaction.record(
+        "registration.accepted",
+        registration.trace_id,
+        terminal_id=identity.terminal_id,
+        method=identity.method.value,
+        endpoint=context.pseudonym(registration.endpoint_identifier),
+        source=context.pseudonym(request.source[0]),
+        aliases=[context.pseudonym(normal_alias(alias)) for alias in registration.aliases],
+        superseded=superseded,
+    )
+    keep = identity.method is not Method.UNSIGNED
+    if octets is not None:
+        return context.answer_octets(request, message[0], octets, registration=registration, transaction=transaction, keep=keep)
+    return context.answer(request, message, registration=registration, transaction=transaction, keep=keep)
+
+
+def _identify(context: Context, request: Request) -> _Identity:
+    """Check the proof of a full RRQ, the strongest kind that it brings first.
+
+    Raises:
+        Refused: no proof, or one that does not hold.
+
+    """
+    try:
+        credential = read_credential(request.message)
+        if credential is not None:
+            return _guardian(context, request, credential)
+        alias = password_alias(context, request)
+        if alias is not None:
+            method = check_password(context, request, alias)
+            owner = context.registry.owner_of(alias)
+            return _Identity(method, owner.terminal_id if owner else None, alias=alias)
+    except SecurityError as error:
+        raise Refused(RejectReason.INVALID_SIGNATURE, str(error)) from error
+    for alias_value in text_aliases(request.value.get("terminalAlias", ())):
+        grant = context.state.grant_for(alias_value, request.source[0])
+        if grant is not None and (not grant.registered or _holds(context, request, grant)):
+            return _Identity(Method.VOUCHED, grant.terminal_id, alias=alias_value[1], grant=grant)
+    if context.settings.allow_unsigned:
+        return _Identity(Method.UNSIGNED, None)
+    raise Refused(RejectReason.INVALID_SIGNATURE, "no credential, password or voucher")
+
+
+def _guardian(context: Context, request: Request, credential: Credential) -> _Identity:
+    terminal_id = credential.claims.terminal_id
+    guardian = context.registry.get(terminal_id)
+    if guardian is None or guardian.status is not GuardianStatus.ACTIVE:
+        raise Refused(RejectReason.NOT_REGISTERED, "no active guardian of that terminal_id")
+    challenge = read_challenge(request.message)
+    if challenge is None or credential.key_exchange is None:
+        raise SecurityError("an RRQ needs a challenge and a key exchange")
+    context.challenger.check(challenge, request.source, request.now)
+    verify_credential(request.pdu, request.message, credential, guardian.public_key, challenge)
+    return _Identity(Method.SIGNATURE, terminal_id, credential=credential)
+
+
+def _spend(context: Context, request: Request, identity: _Identity) -> None:
+    """Use up the challenge of a signed RRQ. Last of the checks, so that a refusal for another reason costs the guardian nothing.
+
+    Raises:
+        Refused: an RRQ with this challenge was accepted before, so this one is a replay.
+
+    """
+    challenge = read_challenge(request.message)
+    if identity.credential is None or challenge is None:
+        return
+    if not context.used_challenges.accept(identity.credential.claims.terminal_id, challenge, request.now):
+        raise Refused(RejectReason.INVALID_SIGNATURE, "this challenge was used before")
+
+
+def _holds(context: Context, request: Request, grant: Grant) -> bool:
+    registration = context.state.of_guardian(grant.terminal_id)
+    return registration is not None and registration.grant == grant.session_id and registration.source == request.source
+
+
+def _aliases(context: Context, request: Request, identity: _Identity) -> tuple[Alias, ...]:
+    """Return the aliases that the endpoint may have; a guardian always has its terminal_id.
+
+    Raises:
+        Refused: too many, or one that belongs to the appliance or to another guardian.
+
+    """
+    aliases = text_aliases(request.value.get("terminalAlias", ()))
+    if len(aliases) > MAX_ALIASES:
+        raise Refused(RejectReason.GATEKEEPER_ERROR, f"more than {MAX_ALIASES} aliases")
+    rooms = {room.casefold() for room in context.settings.rooms}
+    for alias in aliases:
+        owner = context.registry.owner_of(alias[1])
+        if normal_alias(alias) in rooms or (owner is not None and owner.terminal_id != identity.terminal_id):
+            raise Refused(RejectReason.INVALID_SIGNATURE, "an alias belongs to somebody else")
+    if identity.method is Method.SIGNATURE and identity.terminal_id is not None:
+        own: Alias = ("url-ID", identity.terminal_id)
+        if all(normal_alias(alias) != normal_alias(own) for alias in aliases):
+            aliases = (own, *aliases)
+    return aliases
+
+
+def _same_owner(registration: Registration, identity: _Identity) -> bool:
+    return identity.terminal_id is not None and registration.terminal_id == identity.terminal_id
+
+
+def _previous(context: Context, request: Request, identity: _Identity, signal: TransportAddress) -> Registration | None:
+    """Return the registration that this RRQ renews, and whose endpointIdentifier and calls it therefore keeps."""
+    named = context.state.registration(request.value.get("endpointIdentifier") or "")
+    if named is not None and _may_renew(named, request, identity):
+        return named
+    if identity.method is Method.SIGNATURE:
+        return None
+    same = context.state.of_signal_address(request.source[0], signal)
+    return same if same is not None and _may_renew(same, request, identity) else None
+
+
+def _may_renew(registration: Registration, request: Request, identity: _Identity) -> bool:
+    if registration.method is not identity.method or registration.terminal_id != identity.terminal_id:
+        return False
+    # A signature proves who renews; the others have nothing but where they are.
+    return identity.method is Method.SIGNATURE or (
+        registration.source == request.source and registration.credential_alias == identity.alias
+    )
+
+
+def _supersede(
+    context: Context, request: Request, identity: _Identity, previous: Registration | None, transaction: Transaction
+) -> bool:
+    """End the guardian's other registration: one live registration a guardian, the newest valid one wins."""
+    if identity.terminal_id is None:
+        return False
+    other = context.state.of_guardian(identity.terminal_id)
+    if other is None or (previous is not None and other.key == previous.key):
+        return False
+    reason = None if other.source == request.source else "reregistrationRequired"
+    closing.unregister(context, other, "superseded", transaction, request.now, tell=reason)
+    return True
