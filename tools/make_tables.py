@@ -1,3 +1,4 @@
+# ruff: noqa: INP001, SLF001 - a script, no package; pycrate keeps what it knows of a type in private attributes
 """Write ``gatekeeperd/wire/tables.py`` from pycrate's compiled H.225.0 v7, H.235 and H.245 modules.
 
 A development tool: pycrate is no dependency of the running daemon. ``tests/wire/test_per_tables.py`` runs it and compares,
@@ -88,7 +89,11 @@ class Tables:
             return f"SEQUENCE{size(obj)} OF {self.type_of(obj._cont, inner_name + '.item')}"
         if kind == "INTEGER":
             constraint = obj._const_val
-            return "INTEGER" if constraint is None else "INTEGER" + bounds(constraint.lb, constraint.ub, extensible=constraint.ext is not None)
+            return (
+                "INTEGER"
+                if constraint is None
+                else "INTEGER" + bounds(constraint.lb, constraint.ub, extensible=constraint.ext is not None)
+            )
         if kind in STRINGS:
             alphabet = getattr(obj, "_const_alpha", None)
             letters = "".join(sorted(alphabet.root)) if alphabet is not None else " 0123456789" if kind == "NumericString" else ""

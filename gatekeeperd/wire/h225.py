@@ -42,8 +42,8 @@ _USER_INFORMATION: Final = default_schema.codec(
 def decode_ras(data: bytes | bytearray | memoryview) -> tuple[str, Any]:
     """Decode one RAS datagram into ``(name, fields)``, e.g. ``("registrationRequest", {"requestSeqNum": 1, ...})``.
 
-    ``fields`` is a dict, but for ``admissionConfirmSequence`` (a list of them) and messages of later versions (``_ext_N``: octets).
-    Zero octets behind the message are padding. Raises :class:`DecodeError`.
+    ``fields`` is a dict, but for ``admissionConfirmSequence`` (a list of them) and messages of later versions (``_ext_N``:
+    octets). Zero octets behind the message are padding. Raises :class:`DecodeError`.
     """
     message: tuple[str, Any] = _RAS.decode(data)
     return message

@@ -3,8 +3,8 @@
 What lives here: how parts follow each other, which are there, and how parts that this version does not know survive.
 What never does: any particular message. The tables have those; ``schema`` builds them from these classes.
 
-Parts unknown to H.225.0 v7 keep their octets: a field ``_ext_N`` of a SEQUENCE, ``("_ext_N", octets)`` in a CHOICE, ``_ext_N`` as an
-ENUMERATED, N counting the type's extension additions from 0. All of them are written back as they came.
+Parts unknown to H.225.0 v7 keep their octets: a field ``_ext_N`` of a SEQUENCE, ``("_ext_N", octets)`` in a CHOICE, ``_ext_N``
+as an ENUMERATED, N counting the type's extension additions from 0. All of them are written back as they came.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from .per_bits import MAX_FIELD_BITS, Misfit, Reader, Writer
-from .per_types import Node, Null, Sized, shown
+from .per_types import Node, Sized, checked_bytes, shown
 
 __all__ = ["Choice", "Enumerated", "Misfit", "Sequence", "SequenceOf", "decode", "encode"]
 
@@ -20,6 +20,7 @@ UNKNOWN = "_ext_"
 ABSENT = object()
 # In a SEQUENCE's preamble, above any bit that is read from the wire: stands for "this field is not OPTIONAL".
 ALWAYS = 1 << 60
+FIRST_EXTENSION = 1 << (MAX_FIELD_BITS - 1)
 
 
 def unknown_number(name: Any, known: int) -> int:
@@ -45,12 +46,11 @@ def decode_open(reader: Reader, node: Node) -> Any:
     return value
 
 
-def encode_unknown(writer: Writer, octets: Any) -> None:
+def encode_unknown(writer: Writer, value: Any) -> None:
     """Write the octets of a part that this version does not know."""
-    if not isinstance(octets, (bytes, bytearray)):
-        raise Misfit(f"not bytes: {shown(octets)}")
+    octets = checked_bytes(value)
     writer.length(len(octets))
-    writer.octets(bytes(octets))
+    writer.octets(octets)
 
 
 class Enumerated(Node):
@@ -129,7 +129,7 @@ class SequenceOf(Sized):
         try:
             for element in value:
                 item.encode(writer, element)
-                index += 1  # noqa: SIM113 - enumerate is slower, compiled
+                index += 1
         except Misfit as misfit:
             misfit.path.append(f"[{index}]")
             raise
@@ -267,6 +267,7 @@ class Sequence(Node):
         count = reader.small() + 1
         if count > MAX_FIELD_BITS:
             raise Misfit(f"extension number of {MAX_FIELD_BITS} or more")
+        reader.spend(count)
         present = reader.bits(count)
         known = len(self.extensions)
         for number in range(count):
@@ -279,7 +280,6 @@ class Sequence(Node):
                         misfit.path.append("." + name)
                         raise
                 else:
-                    reader.items -= 1
                     fields[f"{UNKNOWN}{number}"] = reader.octets(reader.length())
 
     def encode(self, writer: Writer, value: Any) -> None:
@@ -287,61 +287,66 @@ class Sequence(Node):
         if not isinstance(value, dict):
             raise Misfit(f"not a dict: {shown(value)}")
         writer.enter()
-        root_count = self.root_count
-        numbers = self.numbers
         slots = [ABSENT] * self.field_count
-        present = 0  # bit N: extension addition N
-        unknown: dict[int, Any] | None = None
-        for name, content in value.items():
-            number = numbers.get(name, -1)
-            if number < 0:
-                number = unknown_number(name, len(self.extensions)) if self.extensible else -1
-                if number < 0:
-                    raise Misfit(f"no field {shown(name)}")
-                unknown = unknown or {}
-                unknown[number] = content
-                present |= 1 << number
-            else:
-                slots[number] = content
-                if number >= root_count:
-                    present |= 1 << (number - root_count)
-        preamble = 0
+        unknown: dict[int, Any] = {}
+        present = self._place(value, slots, unknown)
+        writer.bits(self._preamble(slots, present), self.preamble_width)
         index = 0
-        for name, _, bit in self.root:
-            if slots[index] is not ABSENT:
-                preamble |= bit
-            elif bit == ALWAYS:
-                raise Misfit(f"field {name} is missing")
-            index += 1
-        if present:
-            preamble |= 1 << (self.preamble_width - 1)
-        writer.bits(preamble & (ALWAYS - 1), self.preamble_width)
-        index = 0
-        name = ""
         try:
-            for name, node, _ in self.root:
+            for _, node, _ in self.root:
                 content = slots[index]
                 if content is not ABSENT:
                     node.encode(writer, content)
                 index += 1
         except Misfit as misfit:
-            misfit.path.append("." + name)
+            misfit.path.append("." + self.root[index][0])
             raise
         if present:
             self._encode_extensions(writer, slots, present, unknown)
         writer.depth -= 1
 
-    def _encode_extensions(self, writer: Writer, slots: list[Any], present: int, unknown: dict[int, Any] | None) -> None:
+    def _place(self, fields: dict[str, Any], slots: list[Any], unknown: dict[int, Any]) -> int:
+        """Put each field where it belongs; return the bitmap of extension additions, the first one in the highest bit."""
+        root_count = self.root_count
+        numbers = self.numbers
+        present = 0
+        for name, content in fields.items():
+            number = numbers.get(name, -1)
+            if number < 0:
+                number = unknown_number(name, len(self.extensions)) if self.extensible else -1
+                if number < 0:
+                    raise Misfit(f"no field {shown(name)}")
+                unknown[number] = content
+                present |= FIRST_EXTENSION >> number
+            else:
+                slots[number] = content
+                if number >= root_count:
+                    present |= FIRST_EXTENSION >> (number - root_count)
+        return present
+
+    def _preamble(self, slots: list[Any], present: int) -> int:
+        """Return the extension bit and those of the OPTIONAL fields; a field that is neither there nor OPTIONAL is missing."""
+        preamble = 1 << (self.preamble_width - 1) if present else 0
+        index = 0
+        for name, _, bit in self.root:
+            if slots[index] is not ABSENT:
+                if bit != ALWAYS:
+                    preamble |= bit
+            elif bit == ALWAYS:
+                raise Misfit(f"field {name} is missing")
+            index += 1  # noqa: SIM113 - enumerate is slower, compiled
+        return preamble
+
+    def _encode_extensions(self, writer: Writer, slots: list[Any], present: int, unknown: dict[int, Any]) -> None:
         known = len(self.extensions)
         count = max(known, max(unknown) + 1) if unknown else known
         writer.bits(count - 1, 7)
+        writer.bits(present >> (MAX_FIELD_BITS - count), count)
         for number in range(count):
-            writer.bits(present >> number & 1, 1)
-        for number in range(count):
-            if not present >> number & 1:
+            if not present & (FIRST_EXTENSION >> number):
                 continue
             if number >= known:
-                encode_unknown(writer, unknown[number] if unknown else None)
+                encode_unknown(writer, unknown[number])
                 continue
             name, node = self.extensions[number]
             start = writer.open()

@@ -22,8 +22,8 @@ MAX_DEPTH = 40
 MAX_FIELD_BITS = 56
 
 
-class Misfit(Exception):  # noqa: N818 - internal: turned into DecodeError or EncodeError before it leaves wire/
-    """Octets and types do not fit. ``path`` grows from the innermost field outwards while it passes up."""
+class Misfit(Exception):
+    """Octets and types do not fit; ``schema`` names the error. ``path`` grows from the innermost field outwards."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -54,9 +54,13 @@ class Reader:
     def enter(self, items: int) -> None:
         """Go one level down into a type that has ``items`` fields or elements; the caller takes ``depth`` back down."""
         self.depth += 1
-        self.items -= items
         if self.depth > MAX_DEPTH:
             raise Misfit(f"nested deeper than {MAX_DEPTH}")
+        self.spend(items)
+
+    def spend(self, items: int) -> None:
+        """Take ``items`` fields from the budget."""
+        self.items -= items
         if self.items < 0:
             raise Misfit("more fields than a message may have")
 

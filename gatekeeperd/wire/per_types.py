@@ -7,6 +7,7 @@ What never does: names of fields, which ``per`` knows.
 
 from __future__ import annotations
 
+from codecs import utf_16_be_encode  # str.encode looks the codec up by name each time: twice the time
 from functools import lru_cache
 from typing import Any
 
@@ -99,6 +100,15 @@ def checked_int(value: Any) -> int:
     if not isinstance(value, int) or value is True or value is False:
         raise Misfit(f"not an int: {shown(value)}")
     return value
+
+
+def checked_bytes(value: Any) -> bytes:
+    """Return bytes; a bytearray is copied."""
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, bytearray):
+        raise Misfit(f"not bytes: {shown(value)}")
+    return bytes(value)
 
 
 class ConstrainedInteger(Node):
@@ -287,14 +297,13 @@ class OctetString(Sized):
         return reader.bits(count * 8).to_bytes(count, "big")
 
     def encode(self, writer: Writer, value: Any) -> None:
-        """Write bytes (or bytearray)."""
-        if not isinstance(value, (bytes, bytearray)):
-            raise Misfit(f"not bytes: {shown(value)}")
-        self.write_size(writer, len(value))
+        """Write bytes."""
+        octets = checked_bytes(value)
+        self.write_size(writer, len(octets))
         if self.aligned:
-            writer.octets(bytes(value))
+            writer.octets(octets)
         else:
-            writer.bits(int.from_bytes(value, "big"), len(value) * 8)
+            writer.bits(int.from_bytes(octets, "big"), len(octets) * 8)
 
 
 class BitString(Sized):
@@ -376,7 +385,7 @@ class LatinString(Sized):
 
 
 class DigitString(Sized):
-    """Character strings whose alphabet has 9 to 16 characters: 4 bits each, numbered in the alphabet's order (X.691 clause 30.5)."""
+    """Character strings whose alphabet has 9 to 16 characters: 4 bits each (X.691 clause 30.5), numbered in its order."""
 
     __slots__ = ("alphabet", "to_digits", "to_text")
 
@@ -441,7 +450,7 @@ class BmpString(Sized):
         if not isinstance(value, str):
             raise Misfit(f"not a str: {shown(value)}")
         try:
-            octets = value.encode("utf-16-be")
+            octets = utf_16_be_encode(value, "strict")[0]
         except UnicodeEncodeError:
             raise Misfit(f"{shown(value)} is not UTF-16") from None
         self.write_size(writer, len(octets) >> 1)
@@ -471,7 +480,9 @@ def octets_of(arcs: tuple[int, ...]) -> bytes:
         raise Misfit("not an object identifier")
     octets = bytearray()
     for arc in (arcs[0] * 40 + arcs[1], *arcs[2:]):
-        octets += bytes(arc >> shift & 0x7F | (0x80 if shift else 0) for shift in range(max(arc.bit_length() - 1, 0) // 7 * 7, -1, -7))
+        octets += bytes(
+            arc >> shift & 0x7F | (0x80 if shift else 0) for shift in range(max(arc.bit_length() - 1, 0) // 7 * 7, -1, -7)
+        )
     if len(octets) > MAX_OID_OCTETS:
         raise Misfit(f"object identifier of {len(octets)} octets")
     return bytes(octets)

@@ -1,23 +1,21 @@
 """From tables to codecs: builds the types of ``tables`` out of the classes of ``per``, compiled where they are.
 
-What lives here: the choice between the compiled and the interpreted ``per``, the notation of ``tables``, and the turn of
-:class:`Misfit` into the two errors that callers know.
+What lives here: the notation of ``tables``, and the turn of :class:`Misfit` into the two errors that callers know.
 What never does: limits and names of particular messages; ``h225`` and ``h245`` have those.
 """
 
 from __future__ import annotations
 
-import importlib
-import os
 import re
 from types import ModuleType
 from typing import Any, Final
 
 from gatekeeperd.errors import DecodeError, EncodeError
-from gatekeeperd.wire import per, per_types
+from gatekeeperd.wire import per_types
+from gatekeeperd.wire.per_engine import engine
 from gatekeeperd.wire.tables import TYPES
 
-__all__ = ["COMPILED", "Codec", "Schema", "default_schema"]
+__all__ = ["Codec", "Schema", "default_schema"]
 
 _BUILTIN: Final = re.compile(
     r"(?P<kind>[A-Za-z0-9]+(?: STRING| IDENTIFIER)?)"
@@ -134,16 +132,4 @@ class Schema:
         return types.ExtensibleInteger(low, high) if match["extensible"] else types.ConstrainedInteger(low, high)  # type: ignore[no-any-return]
 
 
-def _compiled_engine() -> tuple[ModuleType, ModuleType] | None:
-    """Return the compiled ``per`` and ``per_types``; None where setup.py found no compiler, or GATEKEEPERD_PURE is set."""
-    if os.environ.get("GATEKEEPERD_PURE", "0") not in {"", "0"}:
-        return None
-    try:
-        return importlib.import_module("gatekeeperd.wire._compiled.per"), importlib.import_module("gatekeeperd.wire._compiled.per_types")
-    except ImportError:
-        return None
-
-
-_compiled = _compiled_engine()
-COMPILED: Final = _compiled is not None
-default_schema: Final = Schema(*(_compiled or (per, per_types)))
+default_schema: Final = Schema(*engine)
