@@ -1,0 +1,100 @@
+"""What every HTTP request passes before any route sees it, and the shape of every refusal.
+
+What lives here: the bounds on size and rate, and response headers. What never does: anything about admission.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gatekeeperd.net.api_models import Failure, Reason
+
+#: A vouching has 0.6 KiB.
+MAX_BODY: Final = 16 * 1024
+
+_HEADERS: Final = {
+    # Answers tell of sessions and decisions.
+    b"cache-control": b"no-store",
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+}
+_JSON_POLICY: Final = b"default-src 'none'; frame-ancestors 'none'"
+#: FastAPI's page loads Swagger UI from there; it holds no credential but what its user types in.
+_DOCS_POLICY: Final = (
+    b"default-src 'none'; connect-src 'self'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
+    b"style-src 'unsafe-inline' https://cdn.jsdelivr.net; img-src https://fastapi.tiangolo.com data:; frame-ancestors 'none'"
+)
+
+
+class Guard:
+    """ASGI middleware: rate by source for ``/api``, body size, headers. ``admit_source(app, host)`` says who is too fast."""
+
+    def __init__(self, app: ASGIApp, *, admit_source: Callable[[Any, str], bool]) -> None:
+        self._app = app
+        self._admit_source = admit_source
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                policy = _DOCS_POLICY if scope["path"] == "/docs" else _JSON_POLICY
+                message["headers"] = [*message["headers"], *_HEADERS.items(), (b"content-security-policy", policy)]
+            await send(message)
+
+        host = scope["client"][0] if scope.get("client") else ""
+        if scope["path"].startswith("/api/") and not self._admit_source(scope["app"], host):
+            refusal = _refusal(429, Reason.RATE_LIMITED, "too many requests from this address", {"Retry-After": "1"})
+            await refusal(scope, receive, send_with_headers)
+            return
+        body = await _bounded_body(receive)
+        if body is None:
+            # The rest of the body is not read, so the connection can't be used again.
+            refusal = _refusal(413, Reason.TOO_LARGE, f"more than {MAX_BODY} octets", {"Connection": "close"})
+            await refusal(scope, receive, send_with_headers)
+            return
+        await self._app(scope, _Replay(body, receive), send_with_headers)
+
+
+class _Replay:
+    """Gives the application a body that was read already, then whatever comes after it (a disconnect)."""
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        if self._body is None:
+            return await self._receive()
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body, "more_body": False}
+
+
+async def _bounded_body(receive: Receive) -> bytes | None:
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return bytes(body)
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY:
+            return None
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def failure_response(status: int, failure: Failure, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Make the one kind of answer that is not a success."""
+    return JSONResponse(failure.model_dump(mode="json"), status, headers)
+
+
+def _refusal(status: int, reason: Reason, detail: str, headers: Mapping[str, str]) -> JSONResponse:
+    return failure_response(status, Failure(reason=reason, detail=detail, trace_id=secrets.token_hex(16)), headers)

@@ -1,0 +1,131 @@
+"""The core's actions, carried out: datagrams in, commits and datagrams out, one timer.
+
+What lives here: the order of things ("durable, then told to the core, then sent") and their measurement. What never
+does: decisions, and any protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from typing import Final, Protocol
+
+from gatekeeperd.core.actions import Action, Commit, Send, TransportAddress
+from gatekeeperd.net.clock import boottime
+from gatekeeperd.net.committer import Committer
+from gatekeeperd.net.histogram import Histogram
+
+
+class StateMachine(Protocol):
+    """The part of :class:`gatekeeperd.core.gatekeeper.Gatekeeper` that this module drives."""
+
+    def receive_datagram(self, data: bytes, source: TransportAddress, now: float, *, multicast: bool = False) -> list[Action]:
+        """Judge one datagram; never raises on account of its octets."""
+        ...
+
+    def get_timer(self) -> float | None:
+        """Tell when :meth:`handle_timer` is wanted."""
+        ...
+
+    def handle_timer(self, now: float) -> list[Action]:
+        """Do what is due."""
+        ...
+
+    def committed(self, ticket: int, now: float) -> None:
+        """Hear that a commit is durable."""
+        ...
+
+
+class Sender(Protocol):
+    """Where datagrams leave: :class:`gatekeeperd.net.ras.RasSockets`."""
+
+    def send(self, message: Send) -> None:
+        """Send one datagram; never raises."""
+        ...
+
+
+#: No timer fires sooner: neighbours share a wakeup, and a fault in a timer can't spin.
+_SHORTEST_TIMER_S: Final = 0.001
+
+
+class Engine:
+    """Drives one state machine on the running loop; ``store`` and ``executor`` are those of :class:`Committer`.
+
+    ``latency`` has a histogram for each message type answered, from the datagram's arrival to its answer's departure.
+    ``faults`` counts ``queue_full``: requests dropped because the ledger does not keep up.
+    """
+
+    def __init__(
+        self, gatekeeper: StateMachine, sender: Sender, store: Callable[[list[Commit]], object], executor: Executor
+    ) -> None:
+        self._gatekeeper = gatekeeper
+        self._sender = sender
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._due: float | None = None
+        self.committer = Committer(store, self._durable, executor)
+        self.latency: defaultdict[str, Histogram] = defaultdict(Histogram)
+        self.faults: Counter[str] = Counter()
+
+    def receive(self, data: bytes, source: TransportAddress, multicast: bool) -> None:  # noqa: FBT001
+        """Take one datagram: a :data:`gatekeeperd.net.ras.Receiver`. Call :meth:`arm` after a burst of them."""
+        if self.committer.full:
+            self.faults["queue_full"] += 1
+            return
+        now = boottime()
+        self._carry_out(self._gatekeeper.receive_datagram(data, source, now, multicast=multicast), now)
+
+    def perform(self, actions: Iterable[Action]) -> None:
+        """Carry out what the core wants for a reason of ours (a reload, a start), and re-arm the timer."""
+        self._carry_out(actions, boottime())
+        self.arm()
+
+    async def commit(self, commit: Commit) -> None:
+        """Return when ``commit`` is durable and what follows from it has been sent."""
+        waiter = self._loop.create_future()
+        self.committer.submit(commit, boottime(), waiter)
+        self.arm()
+        # Shielded: the commit goes on when the one who waits gives up.
+        await asyncio.shield(waiter)
+
+    def arm(self) -> None:
+        """Set the one timer to what the core asks for."""
+        due = self._gatekeeper.get_timer()
+        if due == self._due:
+            return
+        self._due = due
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if due is None else self._loop.call_later(max(_SHORTEST_TIMER_S, due - boottime()), self._fire)
+
+    def disarm(self) -> None:
+        """Run no more timers. For the end of the daemon; commits in flight still finish."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _fire(self) -> None:
+        self._due = self._timer = None
+        now = boottime()
+        try:
+            self._carry_out(self._gatekeeper.handle_timer(now), now)
+        finally:
+            self.arm()
+
+    def _carry_out(self, actions: Iterable[Action], arrived: float) -> None:
+        for action in actions:
+            if isinstance(action, Send):
+                self._send(action, arrived)
+            else:
+                self.committer.submit(action, arrived)
+
+    def _durable(self, commit: Commit, arrived: float) -> None:
+        self._gatekeeper.committed(commit.ticket, boottime())
+        for message in commit.then:
+            self._send(message, arrived)
+
+    def _send(self, message: Send, arrived: float) -> None:
+        self._sender.send(message)
+        if message.answers:
+            self.latency[message.answers].observe(boottime() - arrived)
