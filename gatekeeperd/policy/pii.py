@@ -1,0 +1,220 @@
+"""Personal data in what a request says in words: display names, aliases, conference names.
+
+What lives here: named patterns with their checks, a scan, and which alias is text at all. What never does: the text
+that was found (a finding names field and rule, so that it can be logged) and what is done about it (``gates``).
+
+The scan catches carelessness, not intent: who wants to hide a number in a name can. An address is no personal data by
+itself, nor is a number that is there to be dialled: a text that is wholly one of these is held only against the
+rules for documents (an identity or card number), which no address needs.
+
+Linear by construction: Python's ``re`` backtracks, so a pattern has to be written such that it can't (see
+:data:`_LINEAR`), texts are bounded, and so is their number.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gatekeeperd.errors import ConfigurationError
+
+#: H.225.0 v7: an h323-ID has at most 256 characters, an email-ID or url-ID 512.
+MAX_TEXT: Final = 512
+#: All texts of a request together, each with one character more; the worst of them cost about 3 ms.
+MAX_TOTAL: Final = 2048
+_MAX_PATTERN: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Which rule found something in which field. Never what."""
+
+    field: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class PiiRule:
+    """A pattern, and a check of each match that tells a number from a look-alike.
+
+    ``document``: it finds the number of a document or a card, which has no business in an address either.
+    ``numeric``: it can't find anything in a text without a digit, which most names are.
+    """
+
+    name: str
+    pattern: re.Pattern[str]
+    confirms: Callable[[str], bool] | None = None
+    document: bool = False
+    numeric: bool = False
+
+    def finds(self, text: str) -> bool:
+        """Tell whether ``text`` (folded) holds what this rule is about."""
+        if self.confirms is None:
+            return self.pattern.search(text) is not None
+        return any(self.confirms(match.group()) for match in self.pattern.finditer(text))
+
+
+def _luhn(digits: str) -> bool:
+    doubled = [int(digit) * 2 for digit in digits[-2::-2]]
+    return (sum(map(int, digits[-1::-2])) + sum(value - 9 * (value > 9) for value in doubled)) % 10 == 0
+
+
+def _is_card(found: str) -> bool:
+    """ISO/IEC 7812: 13 to 19 digits, the last a Luhn check digit. It is written in groups of three and more."""
+    groups = re.findall(r"\d{3,}", found)
+    for first in range(len(groups)):
+        digits = ""
+        for group in groups[first:]:
+            digits += group
+            if len(digits) > 19:
+                break
+            if len(digits) >= 13 and digits[0] in "3456" and _luhn(digits):
+                return True
+    return False
+
+
+def _is_iban(found: str) -> bool:
+    """ISO 13616: 15 to 34 characters, remainder 1 modulo 97. Words behind it were taken along."""
+    number = ""
+    for group in found.upper().split():
+        number += group
+        if 15 <= len(number) <= 34 and int("".join(str(int(c, 36)) for c in number[4:] + number[:4])) % 97 == 1:
+            return True
+    return False
+
+
+def _is_phone(found: str) -> bool:
+    """E.164: at most 15 digits; fewer than 8 are an extension or a date."""
+    return 8 <= sum(character.isdecimal() for character in found) <= 15
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE)
+
+
+DEFAULT_RULES: Final = (
+    PiiRule(
+        "us_ssn",
+        _compiled(r"(?<![\d-])(?!000|666|9)\d{3}[-. ](?!00)\d{2}[-. ](?!0000)\d{4}(?![\d-])"),
+        document=True,
+        numeric=True,
+    ),
+    PiiRule("credit_card", _compiled(r"(?<!\d)\d[\d .-]{12,}+"), _is_card, document=True, numeric=True),
+    PiiRule("iban", _compiled(r"(?<![a-z\d])[a-z]{2}\d{2} ?+[a-z\d][a-z\d ]{9,}+"), _is_iban, document=True, numeric=True),
+    PiiRule(
+        "passport",
+        _compiled(r"passport[^a-z\d]{0,3}+(?>number|no|nr)?+[^a-z\d]{0,3}+[a-z]{0,2}+\d{6,9}+"),
+        document=True,
+        numeric=True,
+    ),
+    PiiRule(
+        "date_of_birth",
+        _compiled(r"(?<![a-z])(?>dob|born|birthday|birth)(?![a-z])[^\d]{0,12}+\d{1,4}+[-./]\d{1,2}+[-./]\d{1,4}+"),
+        numeric=True,
+    ),
+    PiiRule("email", _compiled(r"@(?<=[\w.%+-]@)[\w-]++\.\w")),
+    PiiRule(
+        "phone", _compiled(r"\+\d[\d ().-]{6,}+|(?<!\d)\(?+\d{3}\)?+[ .-]{1,2}+\d{3}[ .-]\d{4}(?!\d)"), _is_phone, numeric=True
+    ),
+)
+
+#: A pattern that can't backtrack: all groups are atomic ``(?>...)`` or look-arounds, all quantifiers that leave a choice
+#: are possessive (``*+``, ``++``, ``?+``, ``{2,4}+``), and there are no back-references.
+_LINEAR: Final = re.compile(
+    r"""(?:
+        \(\?(?:>|<?[=!])                                             # an opening bracket
+      | \)(?:\?\+)?+                                                 # its end; what is in it comes once at most
+      | (?:\\[^\d] | \[\^?+(?:\\.|[^\]\\])++\] | [^()\[\]*+?{}\\])   # an escape, a class, a character
+        (?:[*+?]\+ | \{\d{1,3}\} | \{\d{0,3},\d{0,3}\}\+)?+
+    )*+""",
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PiiRules:
+    """The rules that a gatekeeper scans with; without arguments the built-in ones."""
+
+    rules: tuple[PiiRule, ...] = DEFAULT_RULES
+
+    @classmethod
+    def configured(cls, patterns: Mapping[str, str], *, defaults: bool = True) -> PiiRules:
+        """Add an operator's patterns (name to regular expression, case ignored) to the built-in ones, or stand alone.
+
+        A pattern of a built-in's name replaces it. Raises :class:`ConfigurationError` naming the pattern.
+        """
+        own = tuple(PiiRule(name, _checked(name, pattern)) for name, pattern in patterns.items())
+        kept = tuple(rule for rule in DEFAULT_RULES if defaults and rule.name not in patterns)
+        return cls(kept + own)
+
+    def scan(self, texts: Iterable[tuple[str, str]]) -> tuple[Finding, ...]:
+        """Scan ``(field, text)`` pairs. A text too long to scan, or too much text, is a finding too."""
+        findings = []
+        total = 0
+        for field, text in texts:
+            total += len(text) + 1
+            if total > MAX_TOTAL:
+                findings.append(Finding(field, "too_much"))
+                break
+            folded = text if text.isascii() else _folded(text[: MAX_TEXT + 1])
+            if len(text) > MAX_TEXT or len(folded) > MAX_TEXT:
+                findings.append(Finding(field, "too_long"))
+                continue
+            has_digit = _DIGIT.search(folded) is not None
+            free = _ADDRESS.fullmatch(folded) is None
+            findings += [
+                Finding(field, rule.name)
+                for rule in self.rules
+                if (has_digit or not rule.numeric) and (free or rule.document) and rule.finds(folded)
+            ]
+        return tuple(findings)
+
+
+_DIGIT: Final = re.compile(r"\d")
+
+#: user@host with or without a scheme, a URL, or a number to dial.
+_ADDRESS: Final = re.compile(
+    r"(?>[a-z][a-z\d+.-]*+:)?+[^\s@]++@[^\s@]++|(?>[a-z][a-z\d+.-]*+://|tel:)[^\s@]++|\+?+[\d*#]{1,15}+", re.IGNORECASE
+)
+
+#: Aliases that a person may have written. dialledDigits, partyNumber and the like are numbers to call.
+_TEXT_ALIASES: Final = frozenset({"h323-ID", "url-ID", "email-ID"})
+
+
+def alias_texts(field: str, aliases: Iterable[tuple[str, Any]]) -> tuple[tuple[str, str], ...]:
+    """Pick out of H.225.0 ``AliasAddress`` values what :meth:`PiiRules.scan` reads; ``field`` names where they stood."""
+    return tuple((f"{field}.{kind}", text) for kind, text in aliases if kind in _TEXT_ALIASES)
+
+
+def _folded(text: str) -> str:
+    """Bring look-alikes together: width and style variants, dashes, spaces; drop what has no width."""
+    folded = []
+    for character in unicodedata.normalize("NFKC", text):
+        category = unicodedata.category(character)
+        if category == "Pd":
+            folded.append("-")
+        elif category == "Zs":
+            folded.append(" ")
+        elif category != "Cf":
+            folded.append(character)
+    return "".join(folded)
+
+
+def _checked(name: str, pattern: str) -> re.Pattern[str]:
+    field = f"pii.patterns.{name}"
+    if len(pattern) > _MAX_PATTERN:
+        raise ConfigurationError(f"is longer than {_MAX_PATTERN} characters", field=field)
+    try:
+        compiled = _compiled(pattern)
+    except (re.error, OverflowError) as error:
+        raise ConfigurationError(f"is no regular expression: {error}", field=field) from error
+    if _LINEAR.fullmatch(pattern) is None:
+        raise ConfigurationError(
+            "could take for ever: use (?>...) for groups, *+ ++ ?+ {m,n}+ for quantifiers, and no back-references", field=field
+        )
+    if compiled.search("") is not None:
+        raise ConfigurationError("finds something in every text, even an empty one", field=field)
+    return compiled
