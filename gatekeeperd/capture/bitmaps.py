@@ -68,11 +68,11 @@ class Sequence(per.Sequence):
             reader.pos = start
         super()._decode_extensions(reader, fields)
 
-    def _encode_extensions(self, writer: Writer, slots: list[Any], present: int, unknown: dict[int, Any] | None) -> None:
+    def _encode_extensions(self, writer: Writer, slots: list[Any], present: int, unknown: dict[int, Any]) -> None:
         if not isinstance(writer, _ReplayingWriter):
             super()._encode_extensions(writer, slots, present, unknown)
             return
-        additions = dict(enumerate(slots[self.root_count :])) | (unknown or {})
+        additions = dict(enumerate(slots[self.root_count :])) | unknown
         there = [additions.get(number, per.ABSENT) is not per.ABSENT for number in range(next(writer.bitmaps).width)]
         writer.bits(len(there) - 1, 7)
         for bit in there:

@@ -21,8 +21,8 @@ from gatekeeperd.wire.schema import Codec
 class Cause(Enum):
     """Why the octets that we write for the same value are others."""
 
-    SHORTER_BITMAP = "the sender's version knows fewer extensions: its extension bitmap is shorter"
-    LONGER_BITMAP = "the sender's version knows more extensions: its extension bitmap is longer"
+    SHORTER_BITMAP = "the sender's version knows fewer extensions, so its extension bitmap is shorter"
+    LONGER_BITMAP = "the sender's version knows more extensions, so its extension bitmap is longer"
     PADDING = "the sender padded the message with zero octets"
     BITMAP_AND_PADDING = "an extension bitmap of another length, and zero octets as padding"
     UNEXPLAINED = "unexplained"

@@ -16,7 +16,7 @@ from gatekeeperd.wire import q931
 
 
 def facts(pdu: Pdu) -> list[str]:
-    """Give the facts in reading order, each a few words such as ``to bob`` or ``768.0 kbit/s``."""
+    """Give the facts in reading order, each a few words such as ``to bob`` or ``768 kbit/s``."""
     if pdu.protocol is Protocol.Q931:
         return list(_signalling(pdu.value))
     if pdu.protocol is Protocol.H225:
@@ -114,7 +114,7 @@ def _addresses(value: Any) -> str:
 
 def _bandwidth(value: int) -> str:
     # BandWidth counts 100 bit/s, both directions summed (H.225.0 v7 section 7.2.1).
-    return f"{value / 10} kbit/s"
+    return f"{value // 10 if value % 10 == 0 else value / 10} kbit/s"
 
 
 def _call(value: Any) -> str:
@@ -123,7 +123,9 @@ def _call(value: Any) -> str:
 
 
 def _data_type(value: Any) -> str:
-    kind, content = value["dataType"]
+    kind, content = value.get("dataType", ("nullData", None))
+    if kind == "nullData":
+        return ""
     return str(content[0]) if isinstance(content, tuple) else str(kind)
 
 
@@ -172,7 +174,7 @@ _H245: Final[dict[str, Callable[[Any], str]]] = {
     "capabilityTable": _count("capabilities"),
     "forwardLogicalChannelNumber": _labelled("channel"),
     "forwardLogicalChannelParameters": _labelled("sends", _data_type),
-    "reverseLogicalChannelParameters": lambda value: _labelled("receives", _data_type)(value) if "dataType" in value else "",
+    "reverseLogicalChannelParameters": _labelled("receives", _data_type),
     "cause": _choice,
     "type": _choice,
     "signalType": _labelled("key", printable),

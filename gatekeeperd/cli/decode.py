@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -21,6 +23,7 @@ from gatekeeperd.capture.facts import facts, host_and_port, printable
 from gatekeeperd.capture.files import read_frames
 from gatekeeperd.errors import CaptureError
 from gatekeeperd.wire import q931
+from gatekeeperd.wire.q931_elements import named
 
 _COLOURS: Final = {
     Protocol.RAS: "cyan",
@@ -32,8 +35,11 @@ _COLOURS: Final = {
 #: Columns of a line before the protocol: frame, seconds, addresses. Wider addresses push the rest on.
 _FRAME, _SECONDS, _ADDRESSES = 5, 10, 36
 _INDENT: Final = _FRAME + _SECONDS + 2
-#: From this width on details stand beside a message's name; on narrower terminals they have a line of their own.
-_WIDE: Final = 132
+_NAME: Final = 21
+#: Where fewer columns are left for the details than this, they get lines of their own.
+_LEAST_DETAILS: Final = 40
+#: Octets of a field that a tree shows; the whole is in --json.
+_SHOWN_OCTETS: Final = 32
 
 
 class _Tally:
@@ -119,7 +125,7 @@ class _Lines:
             self._first = item.origin.time
         head, details = self._head(item), Text()
         if isinstance(item, Pdu):
-            head.append(f"{item.protocol.value:<6}", _COLOURS[item.protocol]).append(f" {printable(item.name)}", "bold")
+            head.append(f"{item.protocol.value:<6}", _COLOURS[item.protocol]).append(f" {self._name(item)}", "bold")
             details.append(" · ".join(facts(item)))
         elif isinstance(item, Undecoded):
             head.append(f"{item.protocol.value:<6}", _COLOURS[item.protocol]).append(" does not decode", "bold red")
@@ -132,6 +138,11 @@ class _Lines:
         self._print(head, details)
         if self._verbose and isinstance(item, Pdu):
             self._console.print(Padding(_tree(item), (0, 0, 0, _INDENT)))
+
+    @staticmethod
+    def _name(pdu: Pdu) -> str:
+        name = printable(pdu.name)
+        return name if pdu.parent is not None else f"{name:<{_NAME}}"
 
     def _head(self, item: Item) -> Text:
         if not isinstance(item, Incomplete) and item.parent is not None:
@@ -148,11 +159,12 @@ class _Lines:
         if not self._console.is_terminal:
             # One line a message, so that grep and cut find it whole.
             self._console.print(Text.assemble(head, "  ", details), soft_wrap=True)
-        elif self._console.width < _WIDE and head.cell_len + details.cell_len + 2 > self._console.width:
+        elif head.cell_len + _LEAST_DETAILS > self._console.width:
             self._console.print(head, overflow="fold")
             self._console.print(Padding(details, (0, 0, 0, _INDENT)))
         else:
             line = Table.grid(padding=(0, 2))
+            line.add_column(no_wrap=True)
             line.add_row(head, details)
             self._console.print(line)
 
@@ -163,50 +175,66 @@ def _append_verdict(details: Text, verdict: Verdict) -> None:
     elif verdict.cause is Cause.UNEXPLAINED:
         details.append(" · octets differ, unexplained", "yellow")
     elif verdict.cause is not None:
-        lengths = ", ".join(f"{theirs} of {ours} bits" for theirs, ours in verdict.bitmaps)
-        details.append(f" · bitmap {lengths}" if lengths else " · padded", "dim")
+        lengths = ", ".join(f"{theirs} of {ours}" for theirs, ours in verdict.bitmaps)
+        details.append(f" · bitmap {lengths} bits" if lengths else " · padded", "dim")
 
 
 def _tree(pdu: Pdu) -> Tree:
-    tree = Tree(Text(pdu.name, "dim"), guide_style="dim")
-    _grow(tree, _plain(pdu.value))
+    tree = Tree("", hide_root=True, guide_style="dim")
+    _grow(tree, _plain(pdu.value, _octets_and_text))
     return tree
 
 
 def _grow(tree: Tree, value: Any) -> None:
     """Hang a plain value below ``tree``: a leaf on its label's own line, parts as branches."""
-    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else [("", value)]
     for label, content in parts:
         key = Text(f"{label}", "bold")
         if isinstance(content, dict | list) and content:
             _grow(tree.add(key), content)
         else:
-            tree.add(key.append(f"  {printable(str(content))}", "not bold"))
+            tree.add(key if content is None else key.append(f"  {printable(str(content))}", "not bold"))
 
 
-def _plain(value: Any) -> Any:
-    """Turn a codec's value into what JSON has, kept apart: CHOICE an object with one member, octets hexadecimal digits."""
+def _octets_and_text(octets: bytes) -> str:
+    """Write octets for a person: digits, cut where they are many, and the text or the IPv4 address that they may be."""
+    digits = octets[:_SHOWN_OCTETS].hex() + (f"… {len(octets)} octets" if len(octets) > _SHOWN_OCTETS else "")
+    text = octets.rstrip(b"\0").decode("latin-1")
+    if len(octets) == 4:
+        return f"{digits}  {ip_address(octets)}"
+    return f"{digits}  {text!r}" if len(text) > 1 and text.isascii() and text.isprintable() else digits
+
+
+def _plain(value: Any, octets: Callable[[bytes], str] = bytes.hex) -> Any:
+    """Turn a codec's value into what JSON has: a CHOICE becomes an object with one member, octets become text."""
     if isinstance(value, q931.Message):
         return {
             "messageType": value.name,
             "callReference": value.call_reference,
             "fromDestination": value.from_destination,
-            "elements": [
-                {"identifier": f"0x{element.identifier:02x}", "contents": _plain(element.contents)} for element in value.elements
-            ],
+            "elements": [_element(element, octets) for element in value.elements],
         }
     if isinstance(value, bytes):
-        return value.hex()
+        return octets(value)
     if isinstance(value, dict):
-        return {field: _plain(content) for field, content in value.items()}
+        return {field: _plain(content, octets) for field, content in value.items()}
     if isinstance(value, list):
-        return [_plain(content) for content in value]
+        return [_plain(content, octets) for content in value]
     if isinstance(value, tuple) and isinstance(value[0], str):
-        return {value[0]: _plain(value[1])}
+        return {value[0]: _plain(value[1], octets)}
     if isinstance(value, tuple) and len(value) == 2:
         number, width = value  # BIT STRING; no object identifier in use has two arcs
         return f"{number:0{width}b}" if width else ""
     return ".".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def _element(element: q931.InformationElement, octets: Callable[[bytes], str]) -> dict[str, Any]:
+    known = named(q931.Identifier, element.identifier)
+    return {
+        "identifier": f"0x{element.identifier:02x}",
+        "name": known.name.lower() if isinstance(known, q931.Identifier) else None,
+        "contents": None if element.contents is None else octets(element.contents),
+    }
 
 
 def _record(item: Item, verdict: Verdict | None) -> dict[str, Any]:
@@ -259,7 +287,9 @@ def _summarise(out: Console, tally: _Tally, dissector: Dissector, *, checked: bo
     out.print(table)
     for cause, count in tally.causes.most_common():
         style = "yellow" if cause is Cause.UNEXPLAINED else ""
-        out.print(Text(f"other octets, {count}: {cause.value}", style))
+        out.print(Text(f"{count} with other octets: {cause.value}", style), soft_wrap=not out.is_terminal)
+    if checked:
+        out.print(_conclusion(tally))
     notes = {
         "incomplete in the capture": tally.incomplete,
         "other UDP datagrams (media and the like)": dissector.other_datagrams,
@@ -268,7 +298,14 @@ def _summarise(out: Console, tally: _Tally, dissector: Dissector, *, checked: bo
     }
     passed_over = ", ".join(f"{count} {what}" for what, count in notes.items() if count)
     if passed_over:
-        out.print(Text(f"passed over: {passed_over}", "dim"))
+        out.print(Text(f"passed over: {passed_over}", "dim"), soft_wrap=not out.is_terminal)
+
+
+def _conclusion(tally: _Tally) -> Text:
+    if tally.faulty:
+        changed, undecoded = tally.changed.total(), tally.undecoded.total()
+        return Text(f"check failed: {changed} values change, {undecoded} messages do not decode", "bold red")
+    return Text(f"check passed: all {tally.found.total()} values survive", "green")
 
 
 def _counts(tally: _Tally, protocols: list[Protocol], *, checked: bool) -> list[str]:
