@@ -25,6 +25,7 @@ from nacl.signing import SigningKey
 
 from gatekeeperd.core.actions import Change, Commit, Json, Record, Stream
 from gatekeeperd.errors import GuardianError, WitnessError
+from gatekeeperd.security.keys import format_public_key
 from gatekeeperd.store.sqlite import Store
 from gatekeeperd.witness.chain import (
     ANCHOR_DOMAIN,
@@ -111,7 +112,7 @@ class Ledger:
         try:
             files = WitnessFiles(directory)
             torn = files.mend(store.opened.tails)
-            files.replace(KEY_FILE, f"ed25519:{bytes(signing_key.verify_key).hex()}\n".encode())
+            files.replace(KEY_FILE, f"{format_public_key(bytes(signing_key.verify_key))}\n".encode())
             # Due after half the interval, so that a stall of the other half does not make a checkpoint late.
             limits = Limits(retention_days, int(checkpoint_interval_s * _SECOND / 2), checkpoint_records)
             ledger = cls(store, files, Author(node, store.opened.epoch, signing_key), clock, limits)
@@ -146,14 +147,16 @@ class Ledger:
         batch was done, and it never will be with that record in it.
         """
         self._settle()
+        kept = list(self._unacknowledged)
         fresh = []
         for commit in commits:
-            if commit in self._unacknowledged:
-                self._unacknowledged.remove(commit)
+            if commit in kept:
+                kept.remove(commit)
             else:
                 fresh.append(commit)
         if fresh:
             self._append(fresh)
+        self._unacknowledged = kept
 
     def checkpoint_if_due(self, now_ns: int) -> None:
         """Sign what waits for it, renew the signed head file, and remove what is older than the retention, where due.

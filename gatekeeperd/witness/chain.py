@@ -22,6 +22,7 @@ from nacl.signing import SigningKey, VerifyKey
 
 from gatekeeperd.core.actions import Json, Record
 from gatekeeperd.errors import CanonicalError, WitnessError
+from gatekeeperd.security.keys import key_id
 from gatekeeperd.witness.canonical import canonical
 
 #: The members of a record, in canonical order.
@@ -57,11 +58,6 @@ class Head:
 
 #: The head of an empty chain: what the first record's ``prev_hash`` names.
 GENESIS: Final = Head(0, "0" * _HASH_DIGITS)
-
-
-def key_id(key: VerifyKey) -> str:
-    """Return the name of a node's public key: the first 8 octets of its SHA-256, as 16 hexadecimal digits."""
-    return sha256(bytes(key)).hexdigest()[:16]
 
 
 def utc(nanoseconds: int) -> datetime:
@@ -106,7 +102,7 @@ class Author:
 
     def checkpoint(self, head: Head) -> Record:
         """Return the record that signs everything up to ``head``; it has to be sealed right after it."""
-        name = key_id(self.key.verify_key)
+        name = key_id(bytes(self.key.verify_key)).hex()
         statement = _checkpoint_statement(head, node=self.node, epoch=self.epoch, key=name)
         signature = self.key.sign(CHECKPOINT_DOMAIN + canonical(statement)).signature.hex()
         return Record(
@@ -121,7 +117,7 @@ class Author:
             "epoch": self.epoch,
             "hash": head.hash,
             "index": head.index,
-            "key_id": key_id(self.key.verify_key),
+            "key_id": key_id(bytes(self.key.verify_key)).hex(),
             "node": self.node,
             "time": time,
             **more,
@@ -140,10 +136,13 @@ def check_checkpoint(record: Mapping[str, Any], key: VerifyKey) -> None:
     head = Head(record["index"] - 1, record["prev_hash"])
     if payload.get("index") != head.index or payload.get("head_hash") != head.hash:
         raise WitnessError("the checkpoint signs another record than the one before it")
-    if payload.get("key_id") != key_id(key):
-        raise WitnessError(f"the checkpoint is signed by key {payload.get('key_id')}, not by {key_id(key)}")
+    _check_key_id("the checkpoint", payload.get("key_id"), key)
     statement = _checkpoint_statement(head, node=record["node"], epoch=record["epoch"], key=payload["key_id"])
-    _check_signature(CHECKPOINT_DOMAIN, canonical(statement), payload.get("signature"), key)
+    try:
+        octets = canonical(statement)
+    except CanonicalError as error:
+        raise WitnessError(f"the checkpoint tells of what can't be signed: {error}") from error
+    _check_signature(CHECKPOINT_DOMAIN, octets, payload.get("signature"), key)
 
 
 def read_statement(domain: bytes, octets: bytes, key: VerifyKey) -> tuple[Head, dict[str, Any]]:
@@ -152,17 +151,22 @@ def read_statement(domain: bytes, octets: bytes, key: VerifyKey) -> tuple[Head, 
     Raises WitnessError unless it is exactly what ``Author.statement`` writes and ``key`` signed it.
     """
     try:
-        body = json.loads(octets)
+        body = json.loads(octets.decode())
         if canonical(body) + b"\n" != octets:
             raise WitnessError("the statement is not in canonical form")
         signature = body.pop("signature")
         head = Head(body["index"], body["hash"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WitnessError("the statement is not a signed JSON object") from error
-    if body.get("key_id") != key_id(key):
-        raise WitnessError(f"the statement is signed by key {body.get('key_id')}, not by {key_id(key)}")
+    _check_key_id("the statement", body.get("key_id"), key)
     _check_signature(domain, canonical(body), signature, key)
     return head, body
+
+
+def _check_key_id(what: str, named: object, key: VerifyKey) -> None:
+    wanted = key_id(bytes(key)).hex()
+    if named != wanted:
+        raise WitnessError(f"{what} is signed by the key {named!a:.40}, not by {wanted}")
 
 
 def _check_signature(domain: bytes, statement: bytes, signature: object, key: VerifyKey) -> None:
@@ -186,7 +190,7 @@ def read_line(line: bytes) -> dict[str, Any]:
     if sha256(line[:at] + line[end + 1 : -1]).hexdigest().encode() != claimed or line[end : end + 1] != b'"':
         raise WitnessError("the content does not match the hash")
     try:
-        record: dict[str, Any] = json.loads(line)
+        record: dict[str, Any] = json.loads(line.decode())
     except (ValueError, RecursionError) as error:
         raise WitnessError("not JSON") from error
     if tuple(record) != FIELDS or type(record["index"]) is not int or type(record["epoch"]) is not int:

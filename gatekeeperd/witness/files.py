@@ -300,13 +300,18 @@ class Snapshot:
         """Octets in all files."""
         return sum(file.size for file in self.files)
 
-    def lines(self, stream: Stream) -> Iterator[Line]:
-        """Yield the lines of ``stream``, oldest first, holding one at a time. OSError where a file can't be read."""
+    def lines(self, stream: Stream, after: Mapping[str, int] | None = None) -> Iterator[Line]:
+        """Yield the lines of ``stream``, oldest first, holding one at a time. OSError where a file can't be read.
+
+        ``after`` gives, by file name, how many octets to pass over (whole lines, read before).
+        """
         for file in self.files:
             if file.stream is not stream:
                 continue
-            left = file.size
+            start = after.get(file.name, 0) if after else 0
+            left = file.size - start
             with (self.directory / file.name).open("rb") as source:
+                source.seek(start)
                 number = 0
                 while left > 0 and (line := source.readline(min(left, MAX_LINE + 1))):
                     left -= len(line)
