@@ -124,15 +124,17 @@ def check_password(context: Context, request: Request, alias: str) -> Method:
             general_id=context.settings.gatekeeper_identifier,
             wall=wall,
         )
-        proof: tuple[object, ...] = (token.time_stamp, token.random)
+        proof: tuple[int, object] = (token.time_stamp, token.random)
         method = Method.H235_1
     else:
         md5 = h235.verify_password(request.message, password, wall=wall)
         if md5.alias[1] != alias:
             raise SecurityError("the token names another alias")
         # The MD5 token proves the sender, not the message: one per request and second is all that it can promise.
-        proof = (md5.time_stamp, request.name, request.sequence)
+        proof = (md5.time_stamp, (request.name, request.sequence))
         method = Method.H235_MD5
+    if proof[0] < context.started_wall:
+        raise SecurityError("this token is of before our start")
     if not context.password_tokens.accept(alias, proof, wall):
         raise SecurityError("this token was seen before")
     return method

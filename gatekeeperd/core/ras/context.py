@@ -133,6 +133,8 @@ class Context:
         self.service_key = service_key
         self.epoch = epoch
         self.wall = wall
+        #: What was seen before our start is forgotten, so nothing time-stamped before it is taken.
+        self.started_wall = int(wall(now))
         self.randbytes = randbytes
         self.stats = Stats()
         self.state = State(stored)
@@ -189,7 +191,8 @@ class Context:
     ) -> Registration:
         """Note which challenge the terminal holds now; a stale one gets a successor that is told with the answer."""
         link = self.links[registration.endpoint_identifier]
-        if standing is Standing.LIVE:
+        if standing is Standing.LIVE or (standing is Standing.STALE and link.next_is_live):
+            # A message that crossed our answer is told the same successor again.
             return registration
         if standing is Standing.RENEWED:
             renewed = replace(registration, session=session, next_challenge=None)
@@ -318,7 +321,7 @@ class Context:
     def reject(
         self,
         request: Request,
-        choice: str,
+        choice: str | tuple[str, Any],
         reason: RejectReason,
         detail: str = "",
         *,
@@ -326,9 +329,17 @@ class Context:
         transaction: Transaction | None = None,
         fields: Mapping[str, Any] | None = None,
     ) -> list[Action]:
-        """Refuse with the message that belongs to the request; ``detail`` only ever goes to who proved who they are."""
+        """Refuse with the message that belongs to the request.
+
+        ``choice`` is the alternative of its ``rejectReason``, with its value where it has one; ``fields`` are what else
+        the message needs. ``detail`` must only ever go to who proved who they are.
+        """
         name = messages.REJECT[request.name]
-        body = {"requestSeqNum": request.sequence, "rejectReason": messages.choice(choice), **(fields or {})}
+        body = {
+            "requestSeqNum": request.sequence,
+            "rejectReason": choice if isinstance(choice, tuple) else messages.choice(choice),
+            **(fields or {}),
+        }
         if name in {"gatekeeperReject", "registrationReject"}:
             body |= {
                 "protocolIdentifier": messages.PROTOCOL_IDENTIFIER,

@@ -122,9 +122,13 @@ def _register(context: Context, request: Request) -> list[Action]:
     if signal is None:
         return context.reject(request, "invalidCallSignalAddress", RejectReason.GATEKEEPER_ERROR)
     previous = _previous(context, request, identity, signal)
-    for holder in context.state.conflicts(aliases):
-        if not (_same_owner(holder, identity) or (previous is not None and holder.key == previous.key)):
-            return context.reject(request, "duplicateAlias", RejectReason.NOT_REGISTERED)
+    taken = [
+        alias
+        for alias, holder in context.state.holders(aliases)
+        if not (_same_owner(holder, identity) or (previous is not None and holder.key == previous.key))
+    ]
+    if taken:
+        return context.reject(request, ("duplicateAlias", taken), RejectReason.NOT_REGISTERED)
     if previous is None and context.state.registration_count >= context.settings.max_registrations:
         return context.reject(request, "resourceUnavailable", RejectReason.CAPACITY_EXCEEDED)
     _spend(context, request, identity)

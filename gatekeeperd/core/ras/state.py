@@ -302,12 +302,12 @@ class State:
             if not entry.calls:
                 del table[name]
 
-    def conflicts(self, aliases: Iterable[Alias]) -> Iterator[Registration]:
-        """Yield the registrations that hold one of these aliases."""
+    def holders(self, aliases: Iterable[Alias]) -> Iterator[tuple[Alias, Registration]]:
+        """Yield those of ``aliases`` that somebody is registered under, and who."""
         for alias in aliases:
             holder = self.of_alias(alias)
             if holder:
-                yield holder
+                yield alias, holder
 
 
 _NOTHING = _Sum()

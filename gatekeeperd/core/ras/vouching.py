@@ -138,6 +138,8 @@ def _authenticate(context: Context, request: VouchedAdmission, now: float) -> tu
     try:
         if guardian is None:
             raise SecurityError("no such guardian")
+        if request.timestamp < context.started_wall:
+            raise SecurityError("the request is of before our start")
         verify_vouch(request.body(), guardian.public_key, wall=context.wall(now), seen=context.nonces)
         if request.public_key is not None:
             parse_public_key(request.public_key)

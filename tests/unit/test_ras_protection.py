@@ -1,0 +1,445 @@
+"""The table of docs/security.md, cell by cell: for each message and method, each attack is refused and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from ras_zone import WALL, Peer, Zone, council, guardian, key, reason
+
+from gatekeeperd.core.ras.messages import transport_address
+from gatekeeperd.core.ras.vouching import VouchedAdmission
+from gatekeeperd.security import h235
+from gatekeeperd.security.session import Direction, Session, protect
+from gatekeeperd.security.vouch import sign_vouch
+from gatekeeperd.wire import h225
+
+A, B = b"\x01" * 16, b"\x02" * 16
+
+#: Every request of a registered endpoint that changes state, and how a guardian writes it.
+REQUESTS: dict[str, Callable[[Peer], bytes]] = {
+    "keepAlive RRQ": lambda peer: peer.protected(peer.keep_alive()),
+    "URQ": lambda peer: peer.protected(peer.urq()),
+    "ARQ": lambda peer: peer.signed(peer.arq(B)),
+    "BRQ": lambda peer: peer.protected(peer.brq(A)),
+    "DRQ": lambda peer: peer.protected(peer.drq(A)),
+    "IRR": lambda peer: peer.protected(peer.irr()),
+    "RAI": lambda peer: peer.protected(peer.rai(low=True)),
+}
+
+
+def picture(zone: Zone) -> tuple[object, ...]:
+    """All that a forged message might change."""
+    timers = {name: zone.core._context.timers.due(("registration", name)) for name in zone.stored.get("registration", {})}
+    kinds = {kind: dict(items) for kind, items in zone.stored.items() if kind != "answer"}
+    return kinds, timers, zone.core.bandwidth_in_use_bps, zone.core.call_count
+
+
+def refused(zone: Zone, pdu: bytes, source: tuple[str, int]) -> None:
+    """Deliver, and see that nothing changed and that nothing but a refusal came back."""
+    before = picture(zone)
+    sends = zone.deliver(pdu, source)
+    assert picture(zone) == before
+    for send in sends:
+        name = h225.decode_ras(send.data)[0]
+        assert name.endswith(("Reject", "Nak", "Response")), name
+
+
+@pytest.fixture
+def signed() -> tuple[Zone, Peer, Peer]:
+    zone, (peer, other) = council(2, rates=_unlimited())
+    peer.admit(A)
+    return zone, peer, other
+
+
+def _unlimited():
+    from gatekeeperd.core.settings import RateLimits
+
+    return RateLimits(per_source_per_s=1e6, per_source_burst=1_000_000, per_session_per_s=1e6, per_session_burst=1_000_000)
+
+
+@pytest.mark.parametrize("request_name", REQUESTS)
+def test_signature_altered(request_name, signed):
+    zone, peer, _ = signed
+    pdu = REQUESTS[request_name](peer)
+    for bit in range(0, len(pdu) * 8, 7):
+        altered = bytearray(pdu)
+        altered[bit // 8] ^= 1 << bit % 8
+        refused(zone, bytes(altered), peer.source)
+    assert zone.deliver(pdu, peer.source) or request_name == "IRR", "unaltered it is taken"
+
+
+@pytest.mark.parametrize("request_name", REQUESTS)
+def test_signature_replayed(request_name, signed):
+    zone, peer, _ = signed
+    pdu = REQUESTS[request_name](peer)
+    zone.deliver(pdu, peer.source)
+    for _ in range(2):
+        before = picture(zone)
+        zone.deliver(pdu, peer.source)  # at first the kept answer, which changes nothing either
+        assert picture(zone) == before
+        zone.advance(11)
+
+
+@pytest.mark.parametrize("request_name", REQUESTS)
+def test_signature_without_proof(request_name, signed):
+    zone, peer, _ = signed
+    peer.session, session = None, peer.session
+    message = {
+        "keepAlive RRQ": peer.keep_alive(),
+        "URQ": peer.urq(),
+        "ARQ": peer.arq(B),
+        "BRQ": peer.brq(A),
+        "DRQ": peer.drq(A),
+        "IRR": peer.irr(),
+        "RAI": peer.rai(low=True),
+    }[request_name]
+    refused(zone, h225.encode_ras(message), peer.source)
+    assert session is not None
+    wrong = Session(b"?" * 32, session.challenge, session.epoch)
+    refused(zone, protect(message, wrong, 50, Direction.TO_GATEKEEPER), peer.source)
+    reflected = protect(message, session, 51, Direction.TO_TERMINAL)
+    refused(zone, reflected, peer.source)
+
+
+@pytest.mark.parametrize("request_name", REQUESTS)
+def test_signature_moved_to_another_source(request_name, signed):
+    zone, peer, other = signed
+    pdu = REQUESTS[request_name](peer)
+    refused(zone, pdu, ("192.0.2.66", 5000))
+    refused(zone, pdu, (peer.source[0], 5001))
+    refused(zone, pdu, other.source)
+
+
+@pytest.mark.parametrize("request_name", REQUESTS)
+def test_signature_moved_to_another_endpoint(request_name, signed):
+    zone, peer, other = signed
+    peer.endpoint_identifier = other.endpoint_identifier
+    pdu = REQUESTS[request_name](peer)
+    refused(zone, pdu, peer.source)
+    refused(zone, pdu, other.source)
+
+
+@pytest.mark.parametrize("request_name", REQUESTS)
+def test_signature_moved_to_another_gatekeeper(request_name, signed):
+    _, peer, _ = signed
+    elsewhere, _ = council(2, gatekeeper_identifier="elsewhere")
+    refused(elsewhere, REQUESTS[request_name](peer), peer.source)
+
+
+def test_a_credential_is_not_moved_to_another_call_or_message(signed):
+    zone, peer, other = signed
+    stolen = h225.decode_ras(peer.signed(peer.arq(B)))[1]["tokens"][0]
+    for guid in (A, B, b"\x03" * 16):
+        refused(zone, other.protected(other.arq(guid, tokens=[stolen])), other.source)
+        refused(zone, peer.protected(peer.arq(guid, tokens=[stolen])), peer.source)
+    refused(zone, peer.protected(peer.keep_alive(keepAlive=False, tokens=[stolen])), peer.source)
+
+
+def test_a_credential_of_another_guardian_or_bandwidth_is_refused(signed):
+    zone, peer, _ = signed
+    refused(zone, peer.signed(peer.arq(B), terminal_id="if://guardian/g1"), peer.source)
+    refused(zone, peer.signed(peer.arq(B), key=key(2)), peer.source)
+    refused(zone, peer.signed(peer.arq(B, bandwidth=5_000), bandwidth_bps=400_000), peer.source)
+    refused(zone, peer.signed(peer.arq(B), counter=1), peer.source)
+
+
+def test_a_forged_answer_does_not_settle_a_request_of_ours(signed):
+    zone, _, other = signed
+    (session,) = zone.core.sessions(zone.now)
+    commit = zone.core.revoke(session.session_id, zone.now)
+    (send,) = zone.make_durable(commit)
+    sequence = h225.decode_ras(send.data)[1]["requestSeqNum"]
+    zone.deliver(h225.encode_ras(("disengageConfirm", {"requestSeqNum": sequence})), other.source)
+    assert len(zone.advance(3)) == 1, "still repeated"
+
+
+# Room systems with a password
+
+
+PASSWORD = "correct horse"
+
+
+def room(method: str) -> tuple[Zone, Peer, Callable[..., bytes]]:
+    zone = Zone([guardian("g0", key(1), aliases=("room-1",))], passwords={"room-1": PASSWORD}, rates=_unlimited())
+    peer = Peer(zone, "192.0.2.20", "room-1")
+
+    def proven(message, *, password: str = PASSWORD, at: float | None = None, alias: str = "room-1") -> bytes:
+        stamp = int(WALL + (zone.now if at is None else at))
+        if method == "md5":
+            token = h235.password_token(("h323-ID", alias), password, stamp)
+            return h225.encode_ras((message[0], message[1] | {"cryptoTokens": [token]}))
+        number = int.from_bytes(zone.random.randbytes(3), "big")
+        return h235.sign_hashed(
+            message, password=password, senders_id=alias, general_id="council", random=number, time_stamp=stamp
+        )
+
+    return zone, peer, proven
+
+
+@pytest.mark.parametrize("method", ["md5", "hashed"])
+def test_password_registers_calls_and_leaves(method):
+    zone, peer, proven = room(method)
+    (answer,) = peer.send(proven(peer.rrq()))
+    assert answer[0] == "registrationConfirm"
+    peer.endpoint_identifier = answer[1]["endpointIdentifier"]
+    for message, confirm in (
+        (peer.keep_alive(), "registrationConfirm"),
+        (peer.arq(A), "admissionConfirm"),
+        (peer.brq(A), "bandwidthConfirm"),
+        (peer.rai(low=True), "resourcesAvailableConfirm"),
+        (peer.drq(A), "disengageConfirm"),
+        (peer.urq(), "unregistrationConfirm"),
+    ):
+        zone.advance(1)
+        assert peer.send(proven(message))[0][0] == confirm
+    assert zone.core.registration_count == 0
+
+
+@pytest.mark.parametrize("method", ["md5", "hashed"])
+@pytest.mark.parametrize("attack", ["wrong password", "old", "no token", "another alias", "before our start"])
+def test_password_attacks_on_registration(method, attack):
+    zone, peer, proven = room(method)
+    zone.advance(100)
+    pdu = {
+        "wrong password": lambda: proven(peer.rrq(), password="guess"),
+        "old": lambda: proven(peer.rrq(), at=zone.now - 31),
+        "no token": lambda: h225.encode_ras(peer.rrq()),
+        "another alias": lambda: proven(peer.rrq(), alias="room-2"),
+        "before our start": lambda: _after_restart(zone, proven(peer.rrq())),
+    }[attack]()
+    (answer,) = peer.send(pdu)
+    assert (answer[0], reason(answer)) == ("registrationReject", "INVALID_SIGNATURE")
+    assert zone.core.registration_count == 0
+
+
+def _after_restart(zone: Zone, pdu: bytes) -> bytes:
+    zone.advance(2)
+    zone.boot()
+    return pdu
+
+
+@pytest.mark.parametrize("method", ["md5", "hashed"])
+@pytest.mark.parametrize("request_name", ["keepAlive RRQ", "URQ", "ARQ", "BRQ", "DRQ", "IRR", "RAI"])
+def test_password_attacks_on_requests(method, request_name):
+    zone, peer, proven = room(method)
+    peer.endpoint_identifier = peer.send(proven(peer.rrq()))[0][1]["endpointIdentifier"]
+    zone.advance(1)
+    assert peer.send(proven(peer.arq(A)))[0][0] == "admissionConfirm"
+    zone.advance(1)
+    make = {
+        "keepAlive RRQ": peer.keep_alive,
+        "URQ": peer.urq,
+        "ARQ": lambda: peer.arq(B),
+        "BRQ": lambda: peer.brq(A),
+        "DRQ": lambda: peer.drq(A),
+        "IRR": peer.irr,
+        "RAI": lambda: peer.rai(low=True),
+    }[request_name]
+    refused(zone, h225.encode_ras(make()), peer.source)
+    refused(zone, proven(make(), password="guess"), peer.source)
+    refused(zone, proven(make(), at=zone.now - 31), peer.source)
+    refused(zone, proven(make()), ("192.0.2.66", 5000))
+    pdu = proven(make())
+    if method == "hashed":
+        for offset in range(0, len(pdu), 5):
+            refused(zone, pdu[:offset] + bytes([pdu[offset] ^ 4]) + pdu[offset + 1 :], peer.source)
+    zone.deliver(pdu, peer.source)
+    zone.advance(11)
+    before = picture(zone)
+    zone.deliver(pdu, peer.source)
+    assert picture(zone) == before
+
+
+# Vouched room systems
+
+
+def voucher(zone: Zone, **more) -> VouchedAdmission:
+    body = {
+        "terminal_id": "if://guardian/g0",
+        "call_id": "weekly",
+        "call_type": "ROUTINE",
+        "bandwidth_bps": 640_000,
+        "has_pii": False,
+        "timestamp": int(WALL + zone.now),
+        "nonce": zone.random.randbytes(16).hex(),
+        "endpoint_alias": "boardroom",
+        "endpoint_address": "192.0.2.30",
+    }
+    return VouchedAdmission(**sign_vouch(body | more, key(1)))
+
+
+def vouched_zone(**settings) -> tuple[Zone, Peer]:
+    zone = Zone([guardian("g0", key(1))], rates=_unlimited(), **settings)
+    return zone, Peer(zone, "192.0.2.30", "boardroom")
+
+
+def admit(zone: Zone, request: VouchedAdmission):
+    answer, commit = zone.core.admit(request, zone.now)
+    zone.make_durable(commit)
+    return answer
+
+
+def test_a_voucher_buys_one_registration_and_one_call():
+    zone, peer = vouched_zone()
+    answer = admit(zone, voucher(zone))
+    assert answer.admitted
+    assert zone.core.bandwidth_in_use_bps == 640_000
+    assert peer.register()[0] == "registrationConfirm"
+    assert peer.admit(A)[0] == "admissionConfirm"
+    assert zone.core.bandwidth_in_use_bps == 500_000, "the call took over what was reserved"
+    assert reason(peer.admit(B)) == "INVALID_SIGNATURE"
+    other = Peer(zone, "192.0.2.30", "boardroom", port=6000)
+    assert reason(other.register()) == "INVALID_SIGNATURE"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"bandwidth_bps": 650_000}, "INVALID_SIGNATURE"),
+        ({"endpoint_address": "192.0.2.66"}, "INVALID_SIGNATURE"),
+        ({"endpoint_alias": "other"}, "INVALID_SIGNATURE"),
+        ({"terminal_id": "if://guardian/nobody"}, "NOT_REGISTERED"),
+        ({"signature": "ed25519:" + "00" * 64}, "INVALID_SIGNATURE"),
+        ({"public_key": "ed25519:" + key(2).public.hex()}, "INVALID_SIGNATURE"),
+    ],
+)
+def test_an_altered_voucher_is_refused(change, why):
+    from dataclasses import replace
+
+    zone, _ = vouched_zone()
+    answer = admit(zone, replace(voucher(zone), **change))
+    assert (answer.admitted, answer.reason.value) == (False, why)
+    assert not zone.core.sessions(zone.now)
+
+
+def test_a_voucher_is_taken_once_and_in_time():
+    zone, _ = vouched_zone()
+    zone.advance(100)
+    request = voucher(zone)
+    assert admit(zone, request).admitted
+    assert not admit(zone, request).admitted
+    assert not admit(zone, voucher(zone, timestamp=int(WALL + zone.now - 31))).admitted
+    late = voucher(zone)
+    zone.advance(2)
+    zone.boot()
+    assert not admit(zone, late).admitted, "made before our start, so perhaps a replay"
+
+
+def test_a_voucher_holds_for_its_alias_and_address_alone():
+    zone, _ = vouched_zone()
+    admit(zone, voucher(zone))
+    assert reason(Peer(zone, "192.0.2.31", "boardroom").register()) == "INVALID_SIGNATURE"
+    assert reason(Peer(zone, "192.0.2.30", "bedroom").register()) == "INVALID_SIGNATURE"
+
+
+def test_more_bandwidth_than_vouched_for_is_refused():
+    zone, peer = vouched_zone()
+    admit(zone, voucher(zone))
+    peer.register()
+    assert reason(peer.admit(A, bandwidth=6_401)) == "INVALID_SIGNATURE"
+
+
+@pytest.mark.parametrize("request_name", ["URQ", "DRQ"])
+def test_a_forged_goodbye_of_a_vouched_endpoint_is_checked_by_irq(request_name):
+    zone, peer = vouched_zone()
+    admit(zone, voucher(zone))
+    peer.register()
+    peer.admit(A)
+    forged = peer.urq() if request_name == "URQ" else peer.drq(A)
+    first = {h225.decode_ras(send.data)[0]: send for send in zone.deliver(h225.encode_ras(forged), peer.source)}
+    assert set(first) == {"infoRequest", "requestInProgress"}
+    again = peer.send(h225.encode_ras(forged))
+    assert [name for name, _ in again] == ["requestInProgress"]
+    sequence = h225.decode_ras(first["infoRequest"].data)[1]["requestSeqNum"]
+    (answer,) = peer.send(h225.encode_ras(peer.irr(A, sequence=sequence)))
+    assert answer[0] == ("unregistrationReject" if request_name == "URQ" else "disengageReject")
+    assert (zone.core.registration_count, zone.core.call_count) == (1, 1)
+
+
+@pytest.mark.parametrize("confirmed_by", ["irr", "silence"])
+def test_a_true_goodbye_of_a_vouched_endpoint_ends_its_call_and_then_its_registration(confirmed_by):
+    zone, peer = vouched_zone(vouch_lifetime_s=60)
+    admit(zone, voucher(zone))
+    peer.register(timeToLive=120)
+    peer.admit(A)
+    sends = {h225.decode_ras(send.data)[0]: send for send in zone.deliver(h225.encode_ras(peer.drq(A)), peer.source)}
+    if confirmed_by == "irr":
+        sequence = h225.decode_ras(sends["infoRequest"].data)[1]["requestSeqNum"]
+        answers = [name for name, _ in peer.send(h225.encode_ras(peer.irr(sequence=sequence)))]
+    else:
+        answers = [h225.decode_ras(send.data)[0] for send in zone.advance(10)]
+    assert "disengageConfirm" in answers
+    assert zone.core.call_count == 0
+    zone.advance(60)
+    assert zone.core.registration_count == 0, "the voucher is over and no call rests on it"
+
+
+def test_revoking_a_voucher_ends_the_registration_that_rests_on_it():
+    zone, peer = vouched_zone()
+    answer = admit(zone, voucher(zone))
+    peer.register()
+    commit = zone.core.revoke(answer.session_id, zone.now)
+    assert commit is not None
+    assert [h225.decode_ras(send.data)[0] for send in zone.make_durable(commit)] == ["unregistrationRequest"]
+    assert zone.core.registration_count == 0
+
+
+# Unsigned endpoints, where the operator allowed them
+
+
+@pytest.mark.parametrize("request_name", ["keepAlive RRQ", "URQ", "ARQ", "BRQ", "DRQ", "IRR", "RAI"])
+def test_unsigned_is_held_to_its_address(request_name):
+    zone = Zone(allow_unsigned=True, rates=_unlimited())
+    peer = Peer(zone, "192.0.2.20", "alice")
+    peer.register()
+    assert peer.admit(A)[0] == "admissionConfirm"
+    refused(zone, REQUESTS[request_name](peer) if request_name != "ARQ" else h225.encode_ras(peer.arq(B)), ("192.0.2.66", 5000))
+
+
+def test_unsigned_endpoints_end_with_the_permission():
+    from dataclasses import replace
+
+    zone = Zone(allow_unsigned=True)
+    peer = Peer(zone, "192.0.2.20", "alice")
+    peer.register()
+    zone.settings = replace(zone.settings, allow_unsigned=False)
+    zone.boot()
+    assert peer.ask(peer.keep_alive())[0] == "registrationReject"
+    assert reason(peer.admit(A)) == "INVALID_SIGNATURE"
+
+
+# Floods
+
+
+def test_a_flood_under_a_guardians_address_does_not_silence_the_guardian():
+    zone, (peer, other) = council(2)
+    noise = h225.encode_ras(Peer(zone, "192.0.2.10", "noise").grq())
+    for _ in range(3_000):
+        zone.deliver(noise, peer.source)
+    assert zone.core.stats.dropped["rate_limited"] > 2_000
+    assert peer.ask(peer.keep_alive())[0] == "registrationConfirm"
+    assert peer.admit(A)[0] == "admissionConfirm"
+    assert other.ask(other.keep_alive())[0] == "registrationConfirm"
+
+
+def test_a_flood_of_rubbish_is_counted_and_recorded_without_bound():
+    zone = Zone(rates=_unlimited())
+    for number in range(2_000):
+        assert zone.deliver(b"\xff" * 40, (f"192.0.2.{number % 250}", 5000)) == []
+    zone.advance(2)
+    assert zone.core.stats.dropped["malformed"] == 2_000
+    told = [record for record in zone.records if record.event == "ras.malformed"]
+    (rest,) = [record.payload["count"] for record in zone.records if record.event == "ras.suppressed"]
+    assert len(told) + rest == 2_000
+    assert len(told) < 600
+
+
+def test_addresses_are_hashed_in_every_record():
+    zone, (peer,) = council(1)
+    zone.deliver(b"\x00", ("192.0.2.66", 5000))
+    peer.admit(A, srcInfo=[("h323-ID", "Ann Example")])
+    text = str([record.payload for record in zone.records])
+    assert "192.0.2" not in text
+    assert "Ann" not in text
+    assert transport_address(peer.source)
