@@ -7,7 +7,7 @@ What never does: the cryptography (``security/``) and what a message means (``en
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gatekeeperd.core.actions import TransportAddress
 from gatekeeperd.core.ras.messages import Message
@@ -23,73 +23,84 @@ class ReplayError(SecurityError):
     """A message of the gatekeeper's came a second time. Its MAC holds; it means nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Generation:
-    """The session under one challenge, and what the gatekeeper already said under it."""
-
-    session: Session
-    window: ReplayWindow
+#: The gatekeeper's counters are epoch << 32 | n; its epoch grows at each of its starts.
+_EPOCH_BITS = 32
 
 
 class Association:
     """One registration's session with the gatekeeper at ``address``.
 
-    Our counter never restarts, also not when the challenge is renewed. The gatekeeper's grows over its restarts (epoch
-    in the upper half), so a challenge is adopted only from a message newer than all before: an old message can't bring
-    an old challenge back. The generation before the present one is still listened to, because an answer that was
-    durable before a restart is repeated as it was.
+    Our counter never restarts, also not when the challenge is renewed. The gatekeeper's has a replay window for each of
+    its two newest epochs: an answer that was durable before a restart is repeated as it was, and still counts once. A
+    challenge is adopted only from a message newer than all before, so an old message can't bring an old one back.
     """
 
     def __init__(
         self, session: Session, *, address: TransportAddress, gatekeeper_identifier: str, endpoint_identifier: str
     ) -> None:
-        self._now = _Generation(session, ReplayWindow())
-        self._before: _Generation | None = None
+        self._session = session
+        self._before: Session | None = None
+        self._windows = {session.epoch: ReplayWindow()}
         self._counter = 0
         self._highest = 0
         self.address = address
         self.gatekeeper_identifier = gatekeeper_identifier
         self.endpoint_identifier = endpoint_identifier
 
+    @property
+    def challenge(self) -> bytes:
+        """The challenge in force (32 octets)."""
+        return self._session.challenge
+
     def seal(self, message: Message) -> bytes:
         """Return the octets of ``message`` with SESSION_MAC."""
         self._counter += 1
-        return protect(message, self._now.session, self._counter, Direction.TO_GATEKEEPER)
+        return protect(message, self._session, self._counter, Direction.TO_GATEKEEPER)
 
     def sign(self, message: Message, claims: Claims, key: KeyPair) -> bytes:
         """Return the octets of ``message`` with CREDENTIAL and SESSION_MAC under one counter."""
         self._counter += 1
-        session = self._now.session
-        return sign_message(message, replace(claims, counter=self._counter), key, session.challenge, session=session)
+        claims = replace(claims, counter=self._counter)
+        return sign_message(message, claims, key, self._session.challenge, session=self._session)
 
     def open(self, pdu: bytes, message: Message) -> bool:
         """Check that the gatekeeper sent ``message`` under our session, and not before.
 
         Returns whether the message brings the challenge now in force: a refusal that does so asks for the request again.
-        It may be protected under a challenge that we know or under the very one that it brings, which a restarted
-        gatekeeper has alone. The MAC covers the token either way.
+        It may be protected under a challenge that we know or under the very one that it brings. The MAC covers the
+        token either way.
 
         Raises:
-            SecurityError: no MAC or a wrong one; :class:`ReplayError`: seen before.
+            SecurityError: no MAC or a wrong one; :class:`ReplayError`: seen before, or too old to tell.
 
         """
         challenge = read_challenge(message)
-        known = [generation for generation in (self._now, self._before) if generation is not None]
+        known = [session for session in (self._session, self._before) if session is not None]
         fresh = None
-        if challenge is not None and all(challenge != generation.session.challenge for generation in known):
-            fresh = _Generation(renewed(self._now.session, challenge), ReplayWindow())
+        if challenge is not None and all(challenge != session.challenge for session in known):
+            fresh = renewed(self._session, challenge)
             known.append(fresh)
-        generation, counter = _open_any(pdu, message, known)
-        if not generation.window.accept(counter) or (generation is fresh and counter <= self._highest):
+        counter = _check_any(pdu, message, known)
+        if not self._window(counter >> _EPOCH_BITS).accept(counter):
             raise ReplayError(f"counter {counter} came twice or is too old")
         if fresh is not None and counter > self._highest:
-            self._now, self._before = fresh, self._now
+            self._session, self._before = fresh, self._session
         self._highest = max(self._highest, counter)
-        return challenge == self._now.session.challenge
+        return challenge == self._session.challenge
+
+    def _window(self, epoch: int) -> ReplayWindow:
+        window = self._windows.get(epoch)
+        if window is None:
+            if epoch < min(self._windows):
+                raise ReplayError(f"epoch {epoch} is long over")
+            window = self._windows[epoch] = ReplayWindow()
+            if len(self._windows) > 2:
+                del self._windows[min(self._windows)]
+        return window
 
 
-def _open_any(pdu: bytes, message: Message, generations: list[_Generation]) -> tuple[_Generation, int]:
-    for generation in generations[:-1]:
+def _check_any(pdu: bytes, message: Message, sessions: list[Session]) -> int:
+    for session in sessions[:-1]:
         with suppress(SecurityError):
-            return generation, check(pdu, message, generation.session, Direction.TO_TERMINAL)
-    return generations[-1], check(pdu, message, generations[-1].session, Direction.TO_TERMINAL)
+            return check(pdu, message, session, Direction.TO_TERMINAL)
+    return check(pdu, message, sessions[-1], Direction.TO_TERMINAL)

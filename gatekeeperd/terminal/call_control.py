@@ -61,7 +61,7 @@ class CallControl:
         )
         claims = Claims(
             terminal_id=self._line.settings.terminal_id,
-            call_id=request.call_id or call.key,
+            call_id=request.call_id or request.destination,
             call_type=request.call_type,
             has_pii=request.has_pii,
             bandwidth_bps=request.bandwidth_bps,
@@ -117,7 +117,8 @@ class CallControl:
                     self._line.transactions.next_sequence(), [call], solicited=False, respond=call.irr_confirmed
                 )
                 if call.irr_confirmed:
-                    self._line.request(message, call=call.key)
+                    # Awaited only to be repeated when lost: IACK and INAK change nothing here.
+                    self._line.request(message)
                 else:
                     self._line.notify(message)
 

@@ -27,7 +27,7 @@ class CallRequest:
     bandwidth_bps: int
     call_type: CallType = CallType.ROUTINE
     has_pii: bool = False
-    #: The council's name for the call; by default the hexadecimal callIdentifier.
+    #: The council's name for the call, by default the destination's. It is read for personal data like any name.
     call_id: str = ""
 
 

@@ -40,10 +40,7 @@ def read_alternates(values: Iterable[dict[str, Any]]) -> tuple[Alternate, ...]:
 def rounds(
     alternates: Iterable[Alternate], configured: Iterable[TransportAddress], count: int
 ) -> list[tuple[TransportAddress, str | None]]:
-    """Return whom to send GRQ to, in order: everyone once, then everyone again, ``count`` times.
-
-    A dead gatekeeper so costs one time-out, not all its retries, before the next is asked.
-    """
+    """Return whom to send GRQ to, in order: everyone once, then everyone again, ``count`` times."""
     everyone: dict[TransportAddress, str | None] = {}
     for alternate in alternates:
         everyone.setdefault(alternate.address, alternate.gatekeeper_identifier)

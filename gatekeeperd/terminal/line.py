@@ -15,7 +15,6 @@ from gatekeeperd.core.actions import Send, TransportAddress
 from gatekeeperd.core.ras.messages import CONFIRM, REJECT, Message
 from gatekeeperd.errors import TerminalError
 from gatekeeperd.security.credential import Claims
-from gatekeeperd.security.session import Exchange
 from gatekeeperd.terminal.association import Association
 from gatekeeperd.terminal.events import Event, RoundTrip
 from gatekeeperd.terminal.settings import EndpointSettings
@@ -56,40 +55,45 @@ class Line:
             raise TerminalError("this terminal is not registered")
         return self.association
 
-    def request(self, message: Message, *, call: str | None = None, claims: Claims | None = None, repeated: bool = False) -> None:
+    def request(self, message: Message, *, call: str | None = None, claims: Claims | None = None) -> None:
         """Send ``message`` under the association, with a credential where there are ``claims``, and await its answer."""
-        association = self.secured
-        data = association.seal(message) if claims is None else association.sign(message, claims, self.settings.key)
-        self.await_answer(message, data, association.address, call=call, claims=claims, repeated=repeated)
-
-    def await_answer(
-        self,
-        message: Message,
-        data: bytes,
-        to: TransportAddress,
-        *,
-        call: str | None = None,
-        claims: Claims | None = None,
-        exchange: Exchange | None = None,
-        repeated: bool = False,
-    ) -> None:
-        """Send ``data``, which is ``message`` made ready, and await its answer from ``to``."""
         retry = self.settings.retry[message[0]]
-        transaction = Transaction(
-            message=message, data=data, to=to, retry=retry, call=call, claims=claims, exchange=exchange, repeated=repeated
-        )
-        self.transactions.add(transaction)
-        self.resend(transaction)
+        self._secure(Transaction(message=message, data=b"", to=self.secured.address, retry=retry, call=call, claims=claims))
 
-    def resend(self, transaction: Transaction) -> None:
-        """Send the octets of an open request (again)."""
+    def _secure(self, transaction: Transaction) -> None:
+        association, message, claims = self.secured, transaction.message, transaction.claims
+        transaction.data = association.seal(message) if claims is None else association.sign(message, claims, self.settings.key)
+        transaction.challenge = association.challenge
+        self.send(transaction)
+
+    def send(self, transaction: Transaction) -> None:
+        """Send a request that is ready, and await its answer."""
+        self.transactions.add(transaction)
         self._outbox.append((Send(transaction.data, transaction.to), transaction))
 
+    def resend(self, transaction: Transaction) -> None:
+        """Send an open request again: the same octets, unless the challenge was renewed since they were made.
+
+        Then they could only be refused, and by a message without a MAC. All requests may be asked twice: the
+        gatekeeper knows the call, or knows that it is over.
+        """
+        if self.association is not None and transaction.challenge != self.association.challenge:
+            self.transactions.close(transaction)
+            self._renumber(transaction)
+        else:
+            self._outbox.append((Send(transaction.data, transaction.to), transaction))
+
     def repeat(self, transaction: Transaction) -> None:
-        """Ask once more what met a stale challenge: the same message under a new number, counter and challenge."""
+        """Ask once more, as if for the first time, what met a stale challenge."""
+        transaction.repeated = True
+        transaction.attempts = 0
+        transaction.sent_at = None
+        self._renumber(transaction)
+
+    def _renumber(self, transaction: Transaction) -> None:
         name, fields = transaction.message
-        message = (name, fields | {"requestSeqNum": self.transactions.next_sequence()})
-        self.request(message, call=transaction.call, claims=transaction.claims, repeated=True)
+        transaction.message = (name, fields | {"requestSeqNum": self.transactions.next_sequence()})
+        self._secure(transaction)
 
     def notify(self, message: Message) -> None:
         """Send ``message`` under the association; nobody answers it."""

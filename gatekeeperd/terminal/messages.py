@@ -109,8 +109,8 @@ def unregistration_request(
 def admission_request(
     settings: EndpointSettings, sequence: int, gatekeeper_identifier: str, endpoint_identifier: str, call: Call
 ) -> Message:
-    """ARQ (section 7.11.1) of ``call``, to its destination alias or, when we answer it, from whoever called."""
-    fields: dict[str, Any] = {
+    """ARQ (section 7.11.1): ask to place ``call``."""
+    return "admissionRequest", {
         "requestSeqNum": sequence,
         "callType": ("pointToPoint", None),
         "endpointIdentifier": endpoint_identifier,
@@ -127,7 +127,6 @@ def admission_request(
         "willSupplyUUIEs": False,
         "destinationInfo": [destination(call.destination)],
     }
-    return "admissionRequest", fields
 
 
 def bandwidth_request(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from gatekeeperd.core.actions import TransportAddress
@@ -120,7 +120,9 @@ class Search:
         settings = self._line.settings
         wanted = gatekeeper_identifier or settings.gatekeeper_identifier
         message = messages.gatekeeper_request(settings, self._line.transactions.next_sequence(), wanted)
-        self._line.await_answer(message, encode_ras(message), address)
+        # Retries are the rounds of the plan, so that a dead gatekeeper costs one time-out before the next is asked.
+        once = replace(settings.retry["gatekeeperRequest"], retries=0)
+        self._line.send(Transaction(message=message, data=encode_ras(message), to=address, retry=once))
 
     def _gatekeeper_confirmed(self, source: TransportAddress, message: Message) -> Outcome | None:
         fields = message[1]
@@ -146,7 +148,8 @@ class Search:
             message = with_tokens(message, challenge_token(challenge))
         claims = Claims(terminal_id=settings.terminal_id)
         data = sign_message(message, claims, settings.key, challenge or b"", key_exchange=exchange.public)
-        self._line.await_answer(message, data, address, exchange=exchange, repeated=repeated)
+        retry = settings.retry["registrationRequest"]
+        self._line.send(Transaction(message=message, data=data, to=address, retry=retry, exchange=exchange, repeated=repeated))
 
     def _registration_confirmed(self, data: bytes, message: Message, transaction: Transaction, now: float) -> Outcome | None:
         session = self._accept(data, message, transaction)

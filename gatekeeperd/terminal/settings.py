@@ -55,7 +55,7 @@ class EndpointSettings:
     aliases: tuple[str, ...] = ()
     gatekeeper_identifier: str | None = None
     time_to_live_s: int = 120
-    retry: Mapping[str, Retry] = field(default=RECOMMENDED)
+    retry: Mapping[str, Retry] = field(default_factory=lambda: RECOMMENDED)
     #: A lost registration is looked for again after this long, doubling up to the second (seconds).
     backoff_s: tuple[float, float] = (1.0, 30.0)
 

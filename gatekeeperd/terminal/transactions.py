@@ -4,7 +4,8 @@ What lives here: the table of open requests and their deadlines. What never does
 (``now`` is seconds on any monotonic clock, always the same one).
 
 A retransmission is the same octets again (H.225.0 v7 section 7.19): the gatekeeper's cache answers it as before, and
-the session's replay window sees nothing new.
+the session's replay window sees nothing new. The exception is a request made under a challenge that was renewed since
+(``Line.resend``).
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Transaction:
     call: str | None = None
     claims: Claims | None = None
     exchange: Exchange | None = None
+    #: The session challenge that it was made under, ``None`` before there is a session.
+    challenge: bytes | None = None
     #: This request already repeats one that met a stale challenge. It is not repeated again.
     repeated: bool = False
     sent_at: float | None = None
