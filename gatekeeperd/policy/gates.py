@@ -34,6 +34,7 @@ __all__ = [
     "Usage",
     "choose_preempted",
     "evaluate",
+    "fairness",
 ]
 
 
