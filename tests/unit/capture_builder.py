@@ -8,6 +8,27 @@ import dpkt
 
 from gatekeeperd.wire import tpkt
 
+CAPTURES = Path(__file__).parents[1] / "vectors" / "captures"
+
+# What each recorded capture holds: RAS, Q.931, H.225, H.245 (on its own connection or tunnelled), fastStart; UDP
+# datagrams of media beside them. tshark 4.0 counts the same RAS, Q.931 and H.245 messages.
+RECORDED = {
+    "01-ras-discovery-register-keepalive-unregister": (32, 0, 0, 0, 0, 0),
+    "02-direct-call-tunneled": (23, 14, 14, 14, 0, 254),
+    "03-direct-alerting-answer-separate-h245": (20, 6, 6, 14, 0, 154),
+    "04-direct-faststart": (20, 5, 5, 0, 6, 154),
+    "05-direct-callee-rejects": (20, 5, 5, 0, 0, 0),
+    "06-direct-h245-in-setup": (20, 8, 8, 11, 6, 154),
+    "09-ttl-expiry-irq-urq": (6, 0, 0, 0, 0, 0),
+    "10-routed-tunneled": (20, 31, 31, 31, 0, 236),
+    "11-routed-h245routed-separate": (20, 11, 11, 28, 0, 150),
+    "14-routed-caller-cancels-while-ringing": (20, 9, 9, 0, 0, 0),
+    "17-neighbour-lrq-lcf-rip-call": (30, 14, 14, 14, 0, 190),
+    "20-auth-md5-direct": (20, 14, 14, 14, 0, 156),
+    "22-auth-cat-direct": (20, 14, 14, 14, 0, 156),
+    "25-auth-wrong-password-rrj": (8, 0, 0, 0, 0, 0),
+}
+
 ALICE, BOB = ("10.0.0.5", 40000), ("10.0.0.9", 1720)
 ALICE6, BOB6 = ("2001:db8::5", 40000), ("2001:db8::9", 1720)
 
