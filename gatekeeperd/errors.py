@@ -69,3 +69,7 @@ class CaptureError(GuardianError):
         self.path = path
         self.frame = frame
         super().__init__(f"{path}: frame {frame}: {message}" if frame else f"{path}: {message}")
+
+
+class ApiError(GuardianError):
+    """The gatekeeper's HTTPS API can't be reached, is not who it claims, or answers what it should not."""
