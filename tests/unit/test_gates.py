@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatekeeperd.policy.gates import (
@@ -293,6 +293,7 @@ guardians = st.sampled_from([None, GUARDIAN, replace(GUARDIAN, status=GuardianSt
 SMALL = Limits(total_bps=2_500_000, per_call_bps=1_500_000, room_participants=4)
 
 
+@settings(deadline=None)
 @given(requests, guardians, usages)
 def test_what_is_granted_keeps_every_limit(request, guardian, usage):
     decision = judge(request, guardian, usage, SMALL)
@@ -311,6 +312,7 @@ def test_what_is_granted_keeps_every_limit(request, guardian, usage):
     assert (guardian is None) is (request.authentication.method is Method.UNSIGNED)
 
 
+@settings(deadline=None)
 @given(requests, guardians, usages, st.integers(0, 1_000_000), st.integers(0, 2))
 def test_asking_for_less_when_less_is_in_use_is_never_refused_more(request, guardian, usage, less, fewer):
     if not judge(request, guardian, usage, SMALL).granted:
@@ -325,11 +327,13 @@ def test_asking_for_less_when_less_is_in_use_is_never_refused_more(request, guar
     assert judge(replace(request, bandwidth_bps=max(0, request.bandwidth_bps - less)), guardian, eased, SMALL).granted
 
 
+@settings(deadline=None)
 @given(requests, guardians, usages)
 def test_a_decision_is_a_function_of_its_facts(request, guardian, usage):
     assert judge(request, guardian, usage, SMALL) == judge(request, guardian, usage, SMALL)
 
 
+@settings(deadline=None)
 @given(requests, guardians, usages)
 def test_a_record_is_json_without_floats_and_says_what_decided(request, guardian, usage):
     decision = judge(request, guardian, usage, SMALL)
@@ -387,6 +391,7 @@ def test_the_newest_routine_calls_yield():
     assert names(choose_preempted([], 1)) is None
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.builds(PreemptibleCall, st.uuids().map(str), st.integers(1, 1000), st.floats(0, 100), st.sampled_from(CallType)),

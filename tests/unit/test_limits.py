@@ -1,7 +1,7 @@
 """Rate limits: exact at their bounds, fair between sources, bounded in memory."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatekeeperd.policy.limits import SourceLimiter, TokenBucket
@@ -11,12 +11,14 @@ bursts = st.integers(1, 50)
 starts = st.floats(0, 1e8)
 
 
+@settings(deadline=None)
 @given(rates, bursts, starts)
 def test_a_full_bucket_gives_its_burst_and_not_one_more(rate, burst, now):
     bucket = TokenBucket(rate, burst)
     assert [bucket.take(now) for _ in range(burst + 3)] == [True] * burst + [False] * 3
 
 
+@settings(deadline=None)
 @given(rates, bursts, starts)
 def test_an_empty_bucket_gives_one_token_an_interval_later(rate, burst, start):
     bucket = TokenBucket(rate, burst)
@@ -28,6 +30,7 @@ def test_an_empty_bucket_gives_one_token_an_interval_later(rate, burst, start):
     assert not bucket.take(now + 1.02 / rate)
 
 
+@settings(deadline=None)
 @given(rates, bursts, st.lists(st.floats(0, 3), min_size=1, max_size=200))
 def test_no_pattern_of_asking_gets_more_than_burst_and_rate(rate, burst, pauses):
     bucket, now, taken = TokenBucket(rate, burst), 100.0, []
@@ -40,6 +43,7 @@ def test_no_pattern_of_asking_gets_more_than_burst_and_rate(rate, burst, pauses)
         assert len(taken) - first <= allowed + 1
 
 
+@settings(deadline=None)
 @given(rates, bursts)
 def test_refusals_cost_nothing(rate, burst):
     asked, patient = TokenBucket(rate, burst), TokenBucket(rate, burst)
@@ -107,6 +111,7 @@ def test_the_table_is_bounded_and_forgets_the_longest_silent():
         SourceLimiter(1.0, 1, 0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 200), max_size=300), st.integers(1, 20))
 def test_the_table_never_outgrows_its_bound(hosts, bound):
     limiter = SourceLimiter(1.0, 1, bound)
