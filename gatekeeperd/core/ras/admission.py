@@ -345,5 +345,6 @@ def _call_token(context: Context, request: Request, call: Call) -> dict[str, Any
 
 def start_call_timers(context: Context, call: Call, now: float) -> None:
     """Start both clocks of a call: the longest that it may last, and how long its endpoint may stay silent about it."""
-    context.timers.set(("longest", call.key), now + context.settings.limits.longest_call_s)
-    context.timers.set(("idle", call.key), now + 2 * context.settings.irr_frequency_s)
+    key = call.key
+    context.timers.set(("longest", key), now + context.settings.limits.longest_call_s)
+    context.timers.set(("idle", key), now + 2 * context.settings.irr_frequency_s)

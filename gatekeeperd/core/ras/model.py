@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields
-from enum import Enum
+from functools import cache
 from typing import Any, ClassVar, Self, TypeAlias
 
 from gatekeeperd.core.actions import Change, TransportAddress
@@ -21,17 +21,22 @@ Alias: TypeAlias = tuple[str, str]
 
 
 def _pack(value: Any) -> Any:
+    """Write what JSON has no form for; enumerations and tuples it writes by itself."""
     match value:
         case bytes():
             return value.hex()
-        case Enum():
-            return value.value
         case Session():
             return [value.key.hex(), value.challenge.hex(), value.epoch]
-        case tuple():
-            return [_pack(item) for item in value]
         case _:
-            return value
+            raise TypeError(f"a {type(value).__name__} has no stored form")
+
+
+@cache
+def _names(kind: type[Fact]) -> tuple[str, ...]:
+    return tuple(item.name for item in fields(kind))
+
+
+_write = json.JSONEncoder(separators=(",", ":"), default=_pack).encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +52,7 @@ class Fact:
 
     def stored(self) -> Change:
         """Write this fact."""
-        value = {item.name: _pack(getattr(self, item.name)) for item in fields(self)}
-        return Change(self.KIND, self.key, json.dumps(value, separators=(",", ":")).encode())
+        return Change(self.KIND, self.key, _write({name: getattr(self, name) for name in _names(type(self))}).encode())
 
     def removed(self) -> Change:
         """Delete this fact."""

@@ -193,11 +193,12 @@ class State:
         transaction.changes.append(call.removed())
 
     def _index_call(self, call: Call) -> None:
-        self._calls[call.key] = call
-        self._sessions[call.session_id] = call.key
-        self._endpoint_calls.setdefault(call.endpoint_identifier, set()).add(call.key)
+        key = call.key
+        self._calls[key] = call
+        self._sessions[call.session_id] = key
+        self._endpoint_calls.setdefault(call.endpoint_identifier, set()).add(key)
         if not call.answer_call:
-            self._identifiers[call.call_identifier] = call.key
+            self._identifiers[call.call_identifier] = key
         self._count(call.account, call.room, call.call_type, call.bandwidth_bps, 1)
 
     def _forget_call(self, key: str) -> None:
