@@ -7,10 +7,8 @@ Wall-clock deadlines are never stored: durations are, and every timer starts ane
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cache
-from typing import Any, ClassVar, Self, TypeAlias, cast
+from typing import Any, ClassVar, Self, TypeAlias
 
 from gatekeeperd.core.actions import Change, TransportAddress
 from gatekeeperd.errors import StoreError
@@ -32,10 +30,8 @@ def _pack(value: Any) -> Any:
             raise TypeError(f"a {type(value).__name__} has no stored form")
 
 
-@cache
-def _names(kind: Callable[..., Fact]) -> tuple[str, ...]:
-    # dataclasses.fields() costs more than all the rest of writing a fact.
-    return tuple(item.name for item in fields(cast("type[Fact]", kind)))
+#: dataclasses.fields() costs more than all the rest of writing a fact, so its answer is kept by kind.
+_names: dict[str, tuple[str, ...]] = {}
 
 
 _write = json.JSONEncoder(separators=(",", ":"), default=_pack).encode
@@ -54,7 +50,8 @@ class Fact:
 
     def stored(self) -> Change:
         """Write this fact."""
-        return Change(self.KIND, self.key, _write({name: getattr(self, name) for name in _names(type(self))}).encode())
+        names = _names.get(self.KIND) or _names.setdefault(self.KIND, tuple(item.name for item in fields(self)))
+        return Change(self.KIND, self.key, _write({name: getattr(self, name) for name in names}).encode())
 
     def removed(self) -> Change:
         """Delete this fact."""
