@@ -15,9 +15,9 @@ import secrets
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from gatekeeperd.errors import SecurityError
+from gatekeeperd.errors import EncodeError, SecurityError
 from gatekeeperd.security.oids import H2351_A, H2351_T, HMAC_SHA1_96, MD5
-from gatekeeperd.security.tokens import RasMessage, locate
+from gatekeeperd.security.tokens import RasMessage, items, locate
 from gatekeeperd.wire.h225 import encode_ras
 from gatekeeperd.wire.schema import default_schema
 
@@ -64,7 +64,7 @@ def password_token(alias: AliasAddress, password: str, time_stamp: int) -> tuple
 
 def read_password(message: RasMessage) -> dict[str, Any] | None:
     """Return the cryptoEPPwdHash of ``message``, None where there is none. Raises SecurityError where there are several."""
-    found = [value for name, value in message[1].get("cryptoTokens", ()) if name == "cryptoEPPwdHash"]
+    found = [value for name, value in items(message, "cryptoTokens") if name == "cryptoEPPwdHash"]
     if len(found) > 1:
         raise SecurityError("a message carries several password hashes")
     return found[0] if found else None
@@ -79,7 +79,11 @@ def verify_password(message: RasMessage, password: str, *, wall: float) -> Passw
     if token["algorithmOID"] != MD5 or token["hash"][1] != _MD5_BITS or not isinstance(alias[1], str):
         raise SecurityError("the password hash is not MD5 over a name")
     _check_time(time_stamp, wall)
-    if not hmac.compare_digest(_md5(alias, password, time_stamp), token["hash"][0].to_bytes(16, "big")):
+    try:
+        digest = _md5(alias, password, time_stamp)
+    except EncodeError:
+        raise SecurityError("the password hash is over a name that none can be over") from None
+    if not hmac.compare_digest(digest, token["hash"][0].to_bytes(16, "big")):
         raise SecurityError("the password hash does not hold")
     return PasswordProof(alias, time_stamp)
 
@@ -122,7 +126,7 @@ def read_hashed(message: RasMessage) -> HashedToken | None:
     """
     found = [
         token[1]
-        for name, token in message[1].get("cryptoTokens", ())
+        for name, token in items(message, "cryptoTokens")
         if name == "nestedcryptoToken" and token[0] == "cryptoHashedToken"
     ]
     if not found:

@@ -10,7 +10,6 @@ explanatory text before it.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import os
 import re
@@ -37,7 +36,11 @@ _SPKI_PREFIX: Final = bytes.fromhex("302a300506032b6570032100")
 _PKCS8_PREFIX: Final = bytes.fromhex("302e020100300506032b657004220420")
 _PREFIX: Final = "ed25519:"
 _TERMINAL_ID: Final = "terminal_id: "
+#: It must not be able to end its line or to look like the start of a key.
+_TERMINAL_ID_FORM: Final = re.compile(r"(?!.*-----)[!-~]{1,128}")
 _MODE: Final = 0o600
+#: Characters of the longest text form, PEM, and some air.
+_MAX_TEXT: Final = 512
 #: A key file has under 400 octets; more is somebody else's file.
 _MAX_FILE_OCTETS: Final = 4096
 
@@ -100,7 +103,7 @@ def parse_public_key(text: str) -> bytes:
     Returns the raw key (32 octets). Raises ConfigurationError (without a place) for anything else, and for keys that
     are no point of the group, since one of small order would accept signatures that nobody made.
     """
-    text = text.strip()
+    text = text.strip() if len(text) <= _MAX_TEXT else ""
     if text.startswith("-----BEGIN"):
         octets = _pem(text, "PUBLIC KEY")
     elif text.startswith(_PREFIX) and re.fullmatch(r"[0-9A-Fa-f]+", text[len(_PREFIX) :]) and len(text) % 2 == 0:
@@ -119,12 +122,16 @@ def parse_public_key(text: str) -> bytes:
 
 def create_key_file(path: Path, pair: KeyPair) -> None:
     """Write ``pair`` to a new file that its owner alone can read; whole or not at all. Raises ConfigurationError."""
+    if pair.terminal_id is not None and not _TERMINAL_ID_FORM.fullmatch(pair.terminal_id):
+        raise ConfigurationError("is no terminal_id: up to 128 visible ASCII characters", field="terminal_id")
     # Written beside its place and then linked there: link() never replaces, and nobody sees half a key.
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
         try:
             with os.fdopen(descriptor, "w") as file:
+                # Whatever the umask was.
+                os.fchmod(descriptor, _MODE)
                 file.write(pair.to_pem())
                 file.flush()
                 os.fsync(file.fileno())
@@ -147,14 +154,16 @@ def load_key_file(path: Path) -> KeyPair:
     try:
         # O_NONBLOCK: opening a pipe that somebody put there must not wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise ConfigurationError("the key file is no regular file", path=path)
             if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 mode = stat.S_IMODE(status.st_mode)
                 raise ConfigurationError(f"the key file has mode {mode:04o}; others may see it: chmod 600 it", path=path)
-            octets = file.read(_MAX_FILE_OCTETS + 1)
+            octets = os.read(descriptor, _MAX_FILE_OCTETS + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise ConfigurationError(f"the key file can't be read: {error.strerror}", path=path) from error
     text = octets.decode("utf-8", "replace")
@@ -168,8 +177,9 @@ def load_key_file(path: Path) -> KeyPair:
 
 def _pem(text: str, label: str) -> bytes | None:
     """Return what the one PEM block of ``text`` with ``label`` holds, None where there is none or several."""
-    found = re.findall(rf"-----BEGIN {label}-----\s+([A-Za-z0-9+/=\s]+)-----END {label}-----", text)
-    if len(found) == 1:
-        with suppress(binascii.Error):
-            return base64.b64decode("".join(found[0].split()), validate=True)
+    begin = f"-----BEGIN {label}-----"
+    body, ended, behind = text.partition(begin)[2].partition(f"-----END {label}-----")
+    if ended and begin not in behind:
+        with suppress(ValueError):
+            return base64.b64decode("".join(body.split()), validate=True)
     return None

@@ -9,6 +9,7 @@ can say which occurrence is the token, so such a PDU is refused.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 from gatekeeperd.errors import SecurityError
@@ -40,13 +41,17 @@ def with_tokens(message: RasMessage, *tokens: dict[str, Any]) -> RasMessage:
     return name, {**fields, "tokens": [*fields.get("tokens", ()), *tokens]}
 
 
-def find_token(message: RasMessage, oid: Oid) -> dict[str, Any] | None:
-    """Return the one ClearToken with ``oid``, None where there is none. Raises SecurityError where there are several."""
+def items(message: RasMessage, name: str) -> Sequence[Any]:
+    """Return the items of ``tokens`` or ``cryptoTokens``, none where the message has no such field."""
     fields = message[1]
     # An admissionConfirmSequence is a list, a message of a later version is octets: neither carries tokens of ours.
-    tokens = fields.get("tokens", ()) if isinstance(fields, dict) else ()
-    found = None
-    for token in tokens:
+    return fields.get(name, ()) if isinstance(fields, dict) else ()
+
+
+def find_token(message: RasMessage, oid: Oid) -> dict[str, Any] | None:
+    """Return the one ClearToken with ``oid``, None where there is none. Raises SecurityError where there are several."""
+    found: dict[str, Any] | None = None
+    for token in items(message, "tokens"):
         if token["tokenOID"] == oid:
             if found is not None:
                 raise SecurityError("a token occurs twice in one message")

@@ -14,7 +14,7 @@ from typing import Any, Final
 from gatekeeperd.errors import CanonicalError, ConfigurationError, SecurityError
 from gatekeeperd.security.keys import KeyPair, parse_public_key, verify_signature
 from gatekeeperd.security.replay import SeenOnce
-from gatekeeperd.witness.canonical import canonical
+from gatekeeperd.witness.canonical import MAX_INTEGER, canonical
 
 #: How far two clocks may differ, seconds.
 MAX_SKEW_S: Final = 30.0
@@ -35,8 +35,11 @@ def verify_vouch(body: Mapping[str, Any], public_key: bytes, *, wall: float, see
     if stated is not None and not _same_key(stated, public_key):
         raise SecurityError("the request brings another key than the registry's")
     timestamp, nonce = body.get("timestamp"), body.get("nonce")
-    if type(timestamp) is not int or not isinstance(nonce, str) or not re.fullmatch(r"[0-9a-f]{32}", nonce):
-        raise SecurityError("the request has no timestamp or no nonce of 32 hexadecimal digits")
+    # type(): True is an int. The bound keeps the subtraction below within what a float can hold.
+    if type(timestamp) is not int or not 0 <= timestamp <= MAX_INTEGER:
+        raise SecurityError("the request has no timestamp")
+    if not isinstance(nonce, str) or not re.fullmatch(r"[0-9a-f]{32}", nonce):
+        raise SecurityError("the request has no nonce of 32 hexadecimal digits")
     if abs(timestamp - wall) > MAX_SKEW_S:
         raise SecurityError("the request's timestamp is more than 30 s off")
     verify_signature(public_key, _signed_octets(body), _signature(body.get("signature")))
