@@ -61,6 +61,10 @@ TerminalId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^if://guardia
 PublicKey: TypeAlias = Annotated[bytes, BeforeValidator(_read_public_key)]
 #: One line without control characters: it is shown in tables and on the council page.
 Line: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$")]
+#: Several lines; what would steer a terminal stays out here too, and so do the line breaks that only some readers know.
+Paragraphs: TypeAlias = Annotated[
+    str, StringConstraints(max_length=2000, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]*$")
+]
 #: H.225.0 v7 gives an h323-ID 1 to 256 characters.
 Alias: TypeAlias = Annotated[
     str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$")
@@ -80,7 +84,7 @@ class Guardian:
     terminal_id: TerminalId
     public_key: PublicKey
     role: Line
-    description: Annotated[str, StringConstraints(max_length=2000)]
+    description: Paragraphs
     archetype: Line
     bandwidth_quota_bps: Annotated[StrictInt, Field(ge=1, le=MAX_QUOTA_BPS)]
     registered_at: Annotated[AwareDatetime, Strict()]

@@ -134,7 +134,7 @@ def _value_of(mapping: yaml.Node, name: str) -> Any:
 def _block(entries: list[dict[str, object]], indent: str) -> str:
     """Write entries as a block sequence below what stands before it, without a line break at the end."""
     dumped: str = yaml.dump(entries, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
-    return "".join(f"\n{indent}{line}" if line else "\n" for line in dumped.splitlines())
+    return "".join(f"\n{indent}{line}" if line else "\n" for line in dumped.rstrip("\n").split("\n"))
 
 
 @contextmanager

@@ -248,3 +248,12 @@ def test_the_example_holds_the_eight_of_the_design_and_eight_more():
     assert len(council) == 16
     assert [guardian.terminal_id for guardian in council if guardian.veto_power] == ["if://guardian/contrarian"]
     assert all(guardian.status is GuardianStatus.ACTIVE for guardian in council)
+
+
+@pytest.mark.parametrize("character", ["\\x1b", "\\x9b", "\\r", "\\N", "\\L", "\\t"])
+def test_a_description_holds_line_breaks_and_no_other_control_character(character):
+    def described(text):
+        return TWO.replace("Judges whether it can be built.", f'"one\\ntwo{text}"', 1)
+
+    assert parse_registry(described(""), PATH).get("if://guardian/one").description == "one\ntwo"
+    assert refused(described(character)).field == "guardians[0].description"
