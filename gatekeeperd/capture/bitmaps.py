@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from gatekeeperd.wire import per, per_types
 from gatekeeperd.wire.per import Choice, Enumerated, Misfit, SequenceOf
@@ -59,22 +59,19 @@ class Sequence(per.Sequence):
     __slots__ = ()
 
     def _decode_extensions(self, reader: Reader, fields: dict[str, Any]) -> None:
-        if isinstance(reader, _TracingReader):
-            start = reader.pos
-            width = reader.small() + 1
-            # A bitmap without any bit set tells of no addition: encoders leave it out, so it has no turn in replay.
-            if width <= MAX_FIELD_BITS and reader.bits(width):
-                reader.bitmaps.append(Bitmap(width, len(self.extensions)))
-            reader.pos = start
+        start = reader.pos
+        width = reader.small() + 1
+        # A bitmap without any bit set tells of no addition: encoders leave it out, so it has no turn in replay.
+        if width <= MAX_FIELD_BITS and reader.bits(width):
+            cast(_TracingReader, reader).bitmaps.append(Bitmap(width, len(self.extensions)))
+        reader.pos = start
         super()._decode_extensions(reader, fields)
 
-    def _encode_extensions(self, writer: Writer, slots: list[Any], present: int, unknown: dict[int, Any]) -> None:
-        if not isinstance(writer, _ReplayingWriter):
-            super()._encode_extensions(writer, slots, present, unknown)
-            return
+    def _encode_extensions(self, writer: Writer, slots: list[Any], present: int, unknown: dict[int, Any]) -> None:  # noqa: ARG002
+        width = next(cast(_ReplayingWriter, writer).bitmaps).width
         additions = dict(enumerate(slots[self.root_count :])) | unknown
-        there = [additions.get(number, per.ABSENT) is not per.ABSENT for number in range(next(writer.bitmaps).width)]
-        writer.bits(len(there) - 1, 7)
+        there = [additions.get(number, per.ABSENT) is not per.ABSENT for number in range(width)]
+        writer.bits(width - 1, 7)
         for bit in there:
             writer.bits(bit, 1)
         for number, bit in enumerate(there):

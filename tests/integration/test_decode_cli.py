@@ -170,6 +170,31 @@ def test_padding_is_explained(tmp_path):
     assert "1 with other octets: the sender padded the message with zero octets" in result.stdout
 
 
+def test_octets_that_were_not_captured_are_told_and_are_no_fault(tmp_path):
+    with SEPARATE.open("rb") as file:
+        frames = [(time, data) for number, (time, data) in enumerate(dpkt.pcap.Reader(file), 1) if number != 29]
+    path = tmp_path / "gap.pcap"
+    with path.open("wb") as file:
+        dpkt.pcap.Writer(file).writepkts(frames)
+    result = run(path, "--check")
+    assert result.exit_code == 0
+    assert "incomplete" in result.stdout
+    assert "octets before this segment were not captured" in result.stdout
+    assert "passed over: 1 incomplete in the capture" in result.stdout
+    *found, summary = records(run(path, "--json"))
+    assert [record["type"] for record in found].count("incomplete") == summary["incomplete"] == 1
+
+
+def test_unexplained_octets_are_shown_and_counted(tmp_path):
+    # The extension bit and a bitmap that names no extension: legal, and nothing that we would write.
+    plain = h225.encode_ras(("unregistrationConfirm", {"requestSeqNum": 9}))
+    odd = bytes([plain[0] | 0b10]) + plain[1:] + b"\0\0"
+    result = run(ras_capture(tmp_path / "odd.pcap", odd), "--check")
+    assert result.exit_code == 0
+    assert "seq 9 · octets differ, unexplained" in result.stdout
+    assert "1 with other octets: unexplained" in result.stdout
+
+
 def test_torn_capture_names_file_and_frame_after_what_it_held(tmp_path):
     torn = tmp_path / "torn.pcap"
     torn.write_bytes(SEPARATE.read_bytes()[:3000])

@@ -7,7 +7,7 @@ import pytest
 from capture_builder import CAPTURES, RECORDED
 
 from gatekeeperd.capture.bitmaps import Bitmap, schema
-from gatekeeperd.capture.check import Cause, check
+from gatekeeperd.capture.check import _CODINGS, Cause, check
 from gatekeeperd.capture.dissect import Dissector, Origin, Pdu, Protocol
 from gatekeeperd.capture.files import read_frames
 from gatekeeperd.wire import h225, q931
@@ -80,6 +80,19 @@ def test_bitmap_of_another_length(change, cause):
     assert h225.decode_ras(octets) == REJECT
     verdict = check(pdu(octets))
     assert (verdict.fault, verdict.cause, verdict.bitmaps) == (None, cause, ((ours + change, ours),))
+
+
+def test_additions_of_a_later_version_come_back():
+    later = ("unregistrationReject", {**REJECT[1], "_ext_30": b"new"})
+    ours = check(pdu(h225.encode_ras(later)))
+    assert (ours.fault, ours.cause) == (None, None)
+    verdict = check(pdu(rewritten(later, [40])))
+    assert (verdict.fault, verdict.cause) == (None, Cause.LONGER_BITMAP)
+
+
+def test_own_octets_that_do_not_decode_are_a_fault(monkeypatch):
+    monkeypatch.setitem(_CODINGS, Protocol.RAS, replace(_CODINGS[Protocol.RAS], encode=lambda _: b"\xff\xff"))
+    assert check(pdu(h225.encode_ras(CONFIRM))).fault.startswith("our own octets don't decode: ")
 
 
 def test_padding_alone_and_with_a_shorter_bitmap():
