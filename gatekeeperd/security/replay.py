@@ -50,7 +50,8 @@ class SeenOnce:
 
     __slots__ = ("_lifetime_s", "_owners", "_per_owner")
 
-    def __init__(self, lifetime_s: float = 60.0, per_owner: int = 1024) -> None:
+    # A cookie lives 60 s and a timestamp may be 30 s off either way; the second more is for who counts in milliseconds.
+    def __init__(self, lifetime_s: float = 61.0, per_owner: int = 1024) -> None:
         self._lifetime_s = lifetime_s
         self._per_owner = per_owner
         self._owners: dict[str, OrderedDict[Hashable, float]] = {}

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from security_samples import ARQ, CHALLENGE, DRQ, SESSION, accepted_bit_flips, with_fields
 
 from gatekeeperd.errors import SecurityError
+from gatekeeperd.security.challenge import Challenger
 from gatekeeperd.security.oids import SESSION_MAC
 from gatekeeperd.security.replay import WINDOW, ReplayWindow, SeenOnce
 from gatekeeperd.security.session import (
@@ -186,6 +187,16 @@ def test_a_nonce_is_taken_once_for_as_long_as_it_can_come():
     assert not seen.accept("alice", "n", 1060.0)
     assert seen.accept("bob", "n", 1000.0)
     assert seen.accept("alice", "n", 1060.5)
+
+
+def test_a_nonce_outlives_the_cookie_that_it_was_in():
+    challenger, seen = Challenger(bytes(32), "council"), SeenOnce()
+    source, made = ("192.0.2.1", 1719), 0.0009
+    challenge = challenger.make(source, made)
+    assert seen.accept("alice", challenge, made)
+    # Truncated to milliseconds the cookie is 60 s old, and still good.
+    challenger.check(challenge, source, 60.00095)
+    assert not seen.accept("alice", challenge, 60.00095)
 
 
 def test_a_clock_that_steps_back_makes_nothing_new_again():
