@@ -26,7 +26,7 @@ from gatekeeperd.errors import DecodeError, SecurityError, TerminalError
 from gatekeeperd.terminal import messages
 from gatekeeperd.terminal.association import ReplayError
 from gatekeeperd.terminal.call_control import CallControl
-from gatekeeperd.terminal.calls import CallRequest
+from gatekeeperd.terminal.calls import CallRequest, Phase
 from gatekeeperd.terminal.events import (
     NO_ANSWER,
     Event,
@@ -93,6 +93,11 @@ class Endpoint:
     def calls(self) -> tuple[str, ...]:
         """The calls that exist, by hexadecimal callIdentifier."""
         return tuple(self._calls.calls)
+
+    @property
+    def admitted(self) -> tuple[str, ...]:
+        """Those of :attr:`calls` that the gatekeeper has admitted and nobody is ending."""
+        return tuple(key for key, call in self._calls.calls.items() if call.phase is Phase.ADMITTED)
 
     # What the owner asks for
 
