@@ -60,27 +60,37 @@ class _Entry:
 
 
 class _Cursor:
-    """The lines of one stream; ``entry`` is the next one, None at the end."""
+    """The lines of one stream: ``entry`` comes next and ``following`` after it; None where the stream ends."""
 
     def __init__(self, lines: Iterator[Line]) -> None:
         self._lines = lines
         self.octets = 0
         self.entry: _Entry | None = None
+        self.following = self._read()
         self.advance()
 
     def advance(self) -> None:
+        self.entry = self.following
+        self.following = self._read()
+
+    def is_displaced(self, expected: int) -> bool:
+        """Whether the next line stands before one that precedes it and is still to come."""
+        entry, following = self.entry, self.following
+        if entry is None or entry.record is None or following is None or following.record is None:
+            return False
+        return expected <= following.index < entry.index
+
+    def _read(self) -> _Entry | None:
         line = next(self._lines, None)
         if line is None:
-            self.entry = None
-            return
+            return None
         file, number, octets = line
         self.octets += len(octets)
         try:
             record = read_line(octets)
         except WitnessError as error:
-            self.entry = _Entry(file, number, None, 0, str(error), torn=file.newest and not octets.endswith(b"\n"))
-        else:
-            self.entry = _Entry(file, number, record, record["index"], "", torn=False)
+            return _Entry(file, number, None, 0, str(error), torn=file.newest and not octets.endswith(b"\n"))
+        return _Entry(file, number, record, record["index"], "", torn=False)
 
 
 def verify(
@@ -165,6 +175,7 @@ class _Judge:
         self._report.first = self._expected
         lines = 0
         while (cursor := self._choose()) is not None and (entry := cursor.entry) is not None:
+            displaced = cursor.is_displaced(self._expected) and len(self._displaced) < _MAX_DISPLACED
             cursor.advance()
             if entry.record is None:
                 self._broken(entry, cursor)
@@ -172,8 +183,10 @@ class _Judge:
                 self._in_order(entry, entry.record)
             elif entry.index < self._expected:
                 self._late(entry, entry.record)
+            elif displaced:
+                self._displaced[entry.index] = entry
             else:
-                self._early(entry, entry.record, cursor)
+                self._early(entry, entry.record)
             lines += 1
             if progress and lines % _PROGRESS_LINES == 0:
                 progress(sum(cursor.octets for cursor in cursors))
@@ -212,7 +225,9 @@ class _Judge:
                 best, lowest = cursor, entry.index
         if best is not None and lowest <= self._expected:
             return best
-        return broken or best
+        # Nothing has the expected index: before a hole is told, look whether a line out of its place hides it.
+        displaced = (cursor for cursor in self._cursors if cursor.is_displaced(self._expected))
+        return next(displaced, None) or broken or best
 
     def _broken(self, entry: _Entry, cursor: _Cursor) -> None:
         following = cursor.entry
@@ -274,16 +289,7 @@ class _Judge:
                 return
         self._tell_again(entry, self._recent.get(entry.index))
 
-    def _early(self, entry: _Entry, record: dict[str, Any], cursor: _Cursor) -> None:
-        following = cursor.entry
-        if (
-            following is not None
-            and following.record is not None
-            and self._expected <= following.index < entry.index
-            and len(self._displaced) < _MAX_DISPLACED
-        ):
-            self._displaced[entry.index] = entry
-            return
+    def _early(self, entry: _Entry, record: dict[str, Any]) -> None:
         self._place_displaced()
         if entry.index > self._expected:
             self._holes.append((self._expected, entry.index - 1, entry))
