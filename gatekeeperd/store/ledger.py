@@ -109,8 +109,9 @@ class Ledger:
         when files and store do not belong together. Both say the mend.
         """
         store = Store(directory)
+        files = WitnessFiles(directory)
         try:
-            files = WitnessFiles(directory)
+            files.prepare()
             torn = files.mend(store.opened.tails)
             files.replace(KEY_FILE, f"{format_public_key(bytes(signing_key.verify_key))}\n".encode())
             # Due after half the interval, so that a stall of the other half does not make a checkpoint late.
@@ -120,6 +121,7 @@ class Ledger:
             ledger._append((), [Record(RESUMED, NO_TRACE, resumed), *map(_told, torn)], sign=True)
             ledger.checkpoint_if_due(clock())
         except BaseException:
+            files.close()
             with suppress(GuardianError):  # the error that brought us here is the one to tell
                 store.close()
             raise

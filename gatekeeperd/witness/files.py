@@ -87,12 +87,15 @@ class WitnessFiles:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._open: dict[Stream, tuple[str, int]] = {}
+
+    def prepare(self) -> None:
+        """Make the directories that are not there yet."""
         try:
-            for folder in [folder for folder, _ in _PLACES.values()]:
-                (directory / folder).mkdir(mode=0o700, exist_ok=True)
-            _sync_directory(directory)
+            for folder, _ in _PLACES.values():
+                (self._directory / folder).mkdir(mode=0o700, exist_ok=True)
+            _sync_directory(self._directory)
         except OSError as error:
-            raise WitnessError(f"{directory}: {error.strerror}") from error
+            raise WitnessError(f"{self._directory}: {error.strerror}") from error
 
     def append(self, tails: Mapping[Stream, Tail]) -> None:
         """Put each tail where it belongs and make it durable. Repeating it, also after a failure half-way, changes nothing."""
