@@ -19,6 +19,8 @@ from gatekeeperd.policy.gates import (
     Authentication,
     CallType,
     Decision,
+    Gate,
+    GateResult,
     Method,
     PreemptibleCall,
     choose_preempted,
@@ -247,7 +249,9 @@ def _judge(
     )
     trace_id = call_identifier(value).hex()
     if decision.granted and renewed is None and context.state.call_count >= context.settings.max_calls:
-        decision = replace(decision, granted=False, reason=RejectReason.CAPACITY_EXCEEDED)
+        full = GateResult(Gate.CAPACITY, passed=False, rule="max_calls", detail=f"{context.settings.max_calls} calls")
+        reason, gates = RejectReason.CAPACITY_EXCEEDED, (*decision.gates[:-1], full)
+        decision = replace(decision, granted=False, reason=reason, preempt_bps=0, gates=gates)
     if decision.reason is not None:
         transaction.record("admission.rejected", trace_id, **decision.record())
         detail = f"{decision.gates[-1].rule} {decision.gates[-1].detail}".strip()

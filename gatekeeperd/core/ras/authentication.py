@@ -116,11 +116,13 @@ def check_password(context: Context, request: Request, alias: str) -> Method:
     if password is None:
         raise SecurityError("no password is set for this alias")
     if hashed is not None:
+        # H.235.1 section 12.1: once registered an endpoint may name itself by its endpointIdentifier.
+        identifier = request.value.get("endpointIdentifier")
         token = h235.verify_hashed(
             request.pdu,
             request.message,
             password=password,
-            senders_id=alias,
+            senders_id=identifier if identifier and hashed.senders_id == identifier else alias,
             general_id=context.settings.gatekeeper_identifier,
             wall=wall,
         )

@@ -1,0 +1,1 @@
+"""Benchmarks: what the parts and the whole cost, measured. Never pass or fail by time."""
