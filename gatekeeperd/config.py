@@ -17,13 +17,13 @@ from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from gatekeeperd.core.actions import TransportAddress
 from gatekeeperd.core.settings import AlternateGatekeeper, CallModel, RateLimits, Settings
 from gatekeeperd.errors import ConfigurationError
-from gatekeeperd.policy.documents import parse_document, validate
+from gatekeeperd.policy.documents import field_name, parse_document, validate
 from gatekeeperd.policy.gates import Limits
 from gatekeeperd.policy.pii import PiiRules
 
@@ -311,8 +311,9 @@ def standalone(
     }
     try:
         return TypeAdapter(Config).validate_python(values)
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise ConfigurationError(first["msg"].removeprefix("Value error, "), field=field_name(first["loc"])) from error
 
 
 def default_state_directory() -> Path:

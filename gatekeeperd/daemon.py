@@ -15,7 +15,7 @@ import secrets
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
@@ -201,19 +201,21 @@ class Daemon:
             )
         )
         servers = HttpServer(api, api_sockets, tls), HttpServer(make_asgi_app(metrics_registry), metrics_sockets)
+        stack.push_async_callback(_stop_all, servers)
         for server in servers:
             await server.start()
-            stack.push_async_callback(server.stop)
 
-        self._record("gatekeeper.started", version=__version__, registry=registry.digest, guardians=len(registry))
+        begun = Record(
+            "gatekeeper.started",
+            secrets.token_hex(16),
+            {"version": __version__, "registry": registry.digest, "guardians": len(registry)},
+        )
+        await self._engine.commit(self._gatekeeper.announce(begun, boottime()))
         sockets.listen(loop, self._engine.receive, self._engine.arm)
         stack.callback(sockets.stop_listening, loop)
         self._engine.arm()
         housekeeping = asyncio.create_task(self._keep_house(ledger, executor))
         stack.callback(housekeeping.cancel)
-        # What was made so far stays: later collections need not look at it (20 ms of pause for FastAPI alone).
-        gc.collect()
-        gc.freeze()
         notify("READY=1")
         return Ready(
             pid=os.getpid(),
@@ -277,6 +279,9 @@ async def serve(config: Config, on_ready: Callable[[Ready], None]) -> None:
         asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
     daemon = Daemon(config)
     on_ready(await daemon.start())
+    # What was made so far stays: later collections need not look at it (20 ms of pause for FastAPI alone).
+    gc.collect()
+    gc.freeze()
     try:
         while await signals.get() is signal.SIGHUP:
             await daemon.reload()
@@ -286,6 +291,10 @@ async def serve(config: Config, on_ready: Callable[[Ready], None]) -> None:
 
 async def _on(executor: ThreadPoolExecutor, function: Callable[..., None], *arguments: object) -> None:
     await asyncio.get_running_loop().run_in_executor(executor, function, *arguments)
+
+
+async def _stop_all(servers: Iterable[HttpServer]) -> None:
+    await asyncio.gather(*(server.stop() for server in servers))
 
 
 def _private_directory(path: Path) -> None:

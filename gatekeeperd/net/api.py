@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Annotated, Any, Final, Protocol
 
-from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request
+from fastapi import Depends, FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from starlette.exceptions import HTTPException
 
 from gatekeeperd import __version__
 from gatekeeperd.config import ApiToken
@@ -94,6 +95,7 @@ def create_app(context: ApiContext | None = None) -> FastAPI:
         version="1",
         description="Admission of H.323 terminals by a guardian's word, and a look at what was admitted.",
         redoc_url=None,
+        redirect_slashes=False,
         exception_handlers={
             _Refused: _refused,
             RequestValidationError: _malformed,

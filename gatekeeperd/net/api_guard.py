@@ -16,6 +16,9 @@ from gatekeeperd.net.api_models import Failure, Reason
 
 #: A vouching has 0.6 KiB.
 MAX_BODY: Final = 16 * 1024
+#: Of a body that is too large so much is read and thrown away: closing with unread input would reset the connection,
+#: and the client would never read why.
+MAX_DISCARDED: Final = 256 * 1024
 
 _HEADERS: Final = {
     # Answers tell of sessions and decisions.
@@ -57,7 +60,6 @@ class Guard:
             return
         body = await _bounded_body(receive)
         if body is None:
-            # The rest of the body is not read, so the connection can't be used again.
             refusal = _refusal(413, Reason.TOO_LARGE, f"more than {MAX_BODY} octets", {"Connection": "close"})
             await refusal(scope, receive, send_with_headers)
             return
@@ -79,16 +81,17 @@ class _Replay:
 
 
 async def _bounded_body(receive: Receive) -> bytes | None:
+    """Read the body; ``None`` if it is too large."""
     body = bytearray()
+    size = 0
     while True:
         message = await receive()
-        if message["type"] == "http.disconnect":
-            return bytes(body)
-        body += message.get("body", b"")
-        if len(body) > MAX_BODY:
-            return None
-        if not message.get("more_body", False):
-            return bytes(body)
+        octets = b"" if message["type"] == "http.disconnect" else message.get("body", b"")
+        size += len(octets)
+        if size <= MAX_BODY:
+            body += octets
+        if size > MAX_DISCARDED or not message.get("more_body", False):
+            return bytes(body) if size <= MAX_BODY else None
 
 
 def failure_response(status: int, failure: Failure, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from gatekeeperd.core.actions import Action, Commit, Send, TransportAddress
 from gatekeeperd.net.clock import boottime
-from gatekeeperd.net.committer import Committer
+from gatekeeperd.net.committer import MAX_PENDING, Committer
 from gatekeeperd.net.histogram import Histogram
 
 
@@ -58,14 +58,20 @@ class Engine:
     """
 
     def __init__(
-        self, gatekeeper: StateMachine, sender: Sender, store: Callable[[list[Commit]], object], executor: Executor
+        self,
+        gatekeeper: StateMachine,
+        sender: Sender,
+        store: Callable[[list[Commit]], object],
+        executor: Executor,
+        *,
+        max_pending: int = MAX_PENDING,
     ) -> None:
         self._gatekeeper = gatekeeper
         self._sender = sender
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None
-        self.committer = Committer(store, self._durable, executor)
+        self.committer = Committer(store, self._durable, executor, max_pending=max_pending)
         self.latency: defaultdict[str, Histogram] = defaultdict(Histogram)
         self.faults: Counter[str] = Counter()
 
