@@ -69,6 +69,8 @@ class Search:
         self._plan: deque[tuple[TransportAddress, str | None]] = deque()
         self._tried: dict[TransportAddress, None] = {}
         self._unproven: dict[TransportAddress, None] = {}
+        #: To whom the last GRQ went. Its RRQ may go elsewhere.
+        self._asked = line.settings.gatekeepers[0]
         self._asked_anew = False
 
     def begin(self) -> Outcome | None:
@@ -85,7 +87,12 @@ class Search:
         self._plan.clear()
 
     def ask_next(self) -> Outcome | None:
-        """Send GRQ to the next in the plan: whoever was asked before did not answer, or not well."""
+        """Send GRQ to the next in the plan: whoever was asked before did not answer, or not well.
+
+        Who answered without the key is not asked again: it would take as long again to learn the same.
+        """
+        while self._plan and self._plan[0][0] in self._unproven:
+            self._plan.popleft()
         if not self._plan:
             return Exhausted(tuple(self._tried), tuple(self._unproven))
         self._ask(*self._plan.popleft())
@@ -117,6 +124,7 @@ class Search:
     def _ask(self, address: TransportAddress, gatekeeper_identifier: str | None) -> None:
         self._enter(State.DISCOVERING)
         self._tried[address] = None
+        self._asked = address
         settings = self._line.settings
         wanted = gatekeeper_identifier or settings.gatekeeper_identifier
         message = messages.gatekeeper_request(settings, self._line.transactions.next_sequence(), wanted)
@@ -156,7 +164,7 @@ class Search:
         if session is None:
             # The request stays open: the true answer may still come.
             self._line.ignored["forged"] += 1
-            self._unproven[transaction.to] = None
+            self._unproven[self._asked] = None
             return None
         self._line.close(transaction, message[0], now)
         self.stop()
