@@ -53,8 +53,8 @@ def _listen(text: str) -> str:
 
 
 def _one_per_family(hosts: tuple[str, ...]) -> tuple[str, ...]:
-    if len({":" in host for host in hosts}) != len(hosts):
-        raise ValueError("one IPv4 and one IPv6 address at most")
+    if not hosts or len({":" in host for host in hosts}) != len(hosts):
+        raise ValueError("one IPv4 address, one IPv6 address, or one of each")
     return hosts
 
 
@@ -65,11 +65,9 @@ def _no_signalling_port(port: int) -> int:
 
 
 Host = Annotated[str, AfterValidator(_host)]
-Hosts = Annotated[tuple[Host, ...], Field(min_length=1, max_length=2), AfterValidator(_one_per_family)]
+Hosts = Annotated[tuple[Host, ...], AfterValidator(_one_per_family)]
 #: TCP servers may also listen on every address.
-ListenHosts = Annotated[
-    tuple[Annotated[str, AfterValidator(_listen)], ...], Field(min_length=1, max_length=2), AfterValidator(_one_per_family)
-]
+ListenHosts = Annotated[tuple[Annotated[str, AfterValidator(_listen)], ...], AfterValidator(_one_per_family)]
 Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Seconds = Annotated[int, Field(strict=True, ge=1, le=86_400)]
@@ -173,6 +171,18 @@ class PiiSection:
     defaults: Flag = True
     patterns: dict[Name, str] = field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _safe_patterns(self) -> PiiSection:
+        try:
+            self.to_rules()
+        except ConfigurationError as error:  # pydantic wants a ValueError, and adds the line
+            raise ValueError(str(error)) from error
+        return self
+
+    def to_rules(self) -> PiiRules:
+        """Compile the patterns."""
+        return PiiRules.configured(self.patterns, defaults=self.defaults)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class RatesSection:
@@ -229,10 +239,7 @@ class Config:
         return self.witness.directory or self.state_directory / "witness"
 
     def to_settings(self, ras_addresses: tuple[TransportAddress, ...], passwords: dict[str, str]) -> Settings:
-        """Make what the state machine is told. ``ras_addresses`` are bound: the kernel may have chosen the port.
-
-        Raises :class:`ConfigurationError` for a PII pattern that is no safe regular expression.
-        """
+        """Make what the state machine is told. ``ras_addresses`` are bound: the kernel may have chosen the port."""
         gatekeeper = self.gatekeeper
         return Settings(
             gatekeeper_identifier=gatekeeper.identifier,
@@ -256,7 +263,7 @@ class Config:
             ),
             rooms=gatekeeper.rooms,
             limits=Limits(**asdict(self.limits)),
-            pii_rules=PiiRules.configured(self.pii.patterns, defaults=self.pii.defaults),
+            pii_rules=self.pii.to_rules(),
             rates=RateLimits(**asdict(self.rates)),
             max_registrations=gatekeeper.max_registrations,
             max_calls=gatekeeper.max_calls,

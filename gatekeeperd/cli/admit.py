@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,12 +25,20 @@ from gatekeeperd.security.keys import load_key_file
 from gatekeeperd.security.vouch import sign_vouch
 
 
+class CallTypeName(StrEnum):
+    """The call types as the API spells them."""
+
+    ROUTINE = CallType.ROUTINE.name
+    ESCALATE = CallType.ESCALATE.name
+    EMERGENCY = CallType.EMERGENCY.name
+
+
 def admit(
     key: Annotated[Path, typer.Option(metavar="FILE", help="the guardian's key file; it says whose it is")],
     alias: Annotated[str, typer.Option(help="the terminal's H.323 alias")],
     address: Annotated[str, typer.Option(metavar="ADDRESS[:PORT]", help="where the terminal registers from")],
     call_id: Annotated[str, typer.Option(help="the conference that it may join")] = "council",
-    call_type: Annotated[CallType, typer.Option(case_sensitive=False)] = CallType.ROUTINE,
+    call_type: Annotated[CallTypeName, typer.Option(case_sensitive=False)] = CallTypeName.ROUTINE,
     bandwidth_bps: Annotated[int, typer.Option(min=0, help="bit/s, both directions summed")] = 512_000,
     pii: Annotated[bool, typer.Option("--pii/--no-pii", help="declare that personal data will be shown")] = False,
     terminal_id: Annotated[str | None, typer.Option(metavar="TERMINAL_ID", help="where the key file does not say it")] = None,

@@ -30,7 +30,7 @@ from gatekeeperd.config import (
 from gatekeeperd.core.settings import CallModel
 from gatekeeperd.daemon import Ready, serve
 from gatekeeperd.errors import ConfigurationError, GuardianError
-from gatekeeperd.net.api import openapi_document
+from gatekeeperd.net.api import create_app
 from gatekeeperd.net.certificate import CertificateFiles, server_context
 from gatekeeperd.policy.registry import load_registry
 
@@ -143,7 +143,6 @@ def _check(options: argparse.Namespace) -> int:
     if http.certificate is not None and http.private_key is not None:
         pair = CertificateFiles(http.certificate, http.private_key)
         examine(lambda: server_context(pair))
-    examine(lambda: config.to_settings((), {}))
     for fault in faults:
         _complain(fault)
     if faults or registry is None:
@@ -174,7 +173,7 @@ def _summary(config: Config) -> dict[str, str]:
 
 
 def _openapi(_options: argparse.Namespace) -> int:
-    yaml.safe_dump(openapi_document(), sys.stdout, sort_keys=False, allow_unicode=True, width=120)
+    yaml.safe_dump(create_app().openapi(), sys.stdout, sort_keys=False, allow_unicode=True, width=120)
     return 0
 
 

@@ -50,6 +50,18 @@ COMMIT_S: Final = 10.0
 
 _log = logging.getLogger(__name__)
 
+_MEANING: Final = {
+    400: "malformed; `field` names the part",
+    401: "the signature or the credential does not hold",
+    403: "no active guardian of the registry",
+    404: "no such session, or somebody else's",
+    413: "the body is too large",
+    422: "against policy: personal data, or more bandwidth than is granted",
+    429: "too many requests from this address",
+    500: "an error of the gatekeeper's own",
+    503: "no capacity, or not ready",
+}
+
 
 class Admissions(Protocol):
     """The part of :class:`gatekeeperd.core.gatekeeper.Gatekeeper` that this API uses."""
@@ -90,12 +102,13 @@ class ApiContext:
 
 def create_app(context: ApiContext | None = None) -> FastAPI:
     """Build the application. Without a context it serves for its OpenAPI document alone."""
-    app = FastAPI(
+    app = _Api(
         title="Guardian Council gatekeeper",
         version="1",
         description="Admission of H.323 terminals by a guardian's word, and a look at what was admitted.",
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
         exception_handlers={
             _Refused: _refused,
             RequestValidationError: _malformed,
@@ -117,17 +130,19 @@ def create_app(context: ApiContext | None = None) -> FastAPI:
     return app
 
 
-def openapi_document() -> dict[str, Any]:
-    """Return the OpenAPI document of what the API really does: malformed requests are 400, never FastAPI's own 422."""
-    document: dict[str, Any] = create_app().openapi()
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            schema = operation["responses"].get("422", {}).get("content", {}).get("application/json", {}).get("schema", {})
-            if schema.get("$ref", "").endswith("/HTTPValidationError"):
-                del operation["responses"]["422"]
-    for name in ("HTTPValidationError", "ValidationError"):
-        document["components"]["schemas"].pop(name, None)
-    return document
+class _Api(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """Describe what the API really does: a malformed request is 400, never FastAPI's own 422."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            for operations in document["paths"].values():
+                for operation in operations.values():
+                    unlike = operation["responses"].get("422")
+                    if unlike is not None and unlike["description"] != _MEANING[422]:
+                        del operation["responses"]["422"]
+            for name in ("HTTPValidationError", "ValidationError"):
+                document["components"]["schemas"].pop(name, None)
+        return self.openapi_schema or {}
 
 
 class _Refused(Exception):
@@ -263,7 +278,7 @@ def _admit_source(app: FastAPI, host: str) -> bool:
 
 
 def _failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": Failure} for status in statuses}
+    return {status: {"model": Failure, "description": _MEANING[status]} for status in statuses}
 
 
 async def _refused(_request: Request, error: Exception) -> JSONResponse:
