@@ -42,7 +42,7 @@ MIGRATIONS: Final = (
 )
 
 #: Rows per statement. Few sizes, so that SQLite's compiled statements stay in the connection's cache.
-_CHUNKS: Final = (128, 32, 8, 1)
+_CHUNKS: Final = (128, 64, 32, 16, 8, 4, 2, 1)
 
 #: Pages of 4096 octets in the write-ahead log before SQLite copies them back: rarer copies write hot pages once.
 _WAL_PAGES: Final = 1000

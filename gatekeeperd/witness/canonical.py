@@ -62,7 +62,8 @@ def _scalar(value: object) -> str:
 def _array(value: list[object], depth: int) -> str:
     if depth > MAX_DEPTH:
         raise CanonicalError(f"nested deeper than {MAX_DEPTH} levels")
-    return "[" + ",".join([_text(item, depth) for item in value]) + "]"
+    items = [encode_basestring(item) if type(item) is str else _text(item, depth) for item in value]
+    return "[" + ",".join(items) + "]"
 
 
 def _object(value: dict[str, object], depth: int) -> str:

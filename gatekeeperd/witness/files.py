@@ -102,9 +102,8 @@ class WitnessFiles:
         for stream, tail in tails.items():
             try:
                 descriptor = self._descriptor(stream, tail.day)
-                # After a failed write or sync the page cache can't be trusted: every octet is written again.
+                # After a failed write or sync the page cache can't be trusted: every octet is written again, in its place.
                 _write_all(descriptor, tail.lines, tail.offset)
-                os.ftruncate(descriptor, tail.end)
                 os.fdatasync(descriptor)
             except OSError as error:
                 raise WitnessError(f"{file_name(stream, tail.day)}: {error.strerror}") from error

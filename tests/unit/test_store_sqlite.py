@@ -65,6 +65,7 @@ def test_batches_of_any_size_are_written_whole(tmp_path):
     }
     store.write([Change("kind-500", str(n), None) for n in range(1, 500)], GENESIS, {})
     assert store.load()["kind-500"] == {"0": b"x"}
+    assert len(store._places) == sum(map(len, store.load().values()))
     store.close()
 
 

@@ -194,6 +194,9 @@ def test_each_tampering_is_named(log, tamper, expected):
     assert kinds(report) == expected
     assert len(report.findings) == len(expected)
     assert all(finding.file == RAS_DAY_2 for finding in report.findings)
+    if expected == {"inserted"}:
+        (forged,) = (number for number, line in enumerate(lines, start=1) if line not in before)
+        assert report.findings[0].line == forged
 
 
 def test_a_finding_tells_index_file_and_line(log):
