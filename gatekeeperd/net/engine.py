@@ -7,6 +7,7 @@ does: decisions, and any protocol.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
@@ -16,6 +17,9 @@ from gatekeeperd.core.actions import Action, Commit, Send, TransportAddress
 from gatekeeperd.net.clock import boottime
 from gatekeeperd.net.committer import MAX_PENDING, Committer
 from gatekeeperd.net.histogram import Histogram
+from gatekeeperd.policy.limits import TokenBucket
+
+_log = logging.getLogger(__name__)
 
 
 class StateMachine(Protocol):
@@ -54,7 +58,7 @@ class Engine:
     """Drives one state machine on the running loop; ``store`` and ``executor`` are those of :class:`Committer`.
 
     ``latency`` has a histogram for each message type answered, from the datagram's arrival to its answer's departure.
-    ``faults`` counts ``queue_full``: requests dropped because the ledger does not keep up.
+    ``faults`` counts ``queue_full`` (requests dropped because the ledger does not keep up) and ``core_failed``.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Engine:
         self.committer = Committer(store, self._durable, executor, max_pending=max_pending)
         self.latency: defaultdict[str, Histogram] = defaultdict(Histogram)
         self.faults: Counter[str] = Counter()
+        self._tracebacks = TokenBucket(rate=0.1, burst=10)
 
     def receive(self, data: bytes, source: TransportAddress, multicast: bool) -> None:  # noqa: FBT001
         """Take one datagram: a :data:`gatekeeperd.net.ras.Receiver`. Call :meth:`arm` after a burst of them."""
@@ -81,7 +86,14 @@ class Engine:
             self.faults["queue_full"] += 1
             return
         now = boottime()
-        self._carry_out(self._gatekeeper.receive_datagram(data, source, now, multicast=multicast), now)
+        try:
+            actions = self._gatekeeper.receive_datagram(data, source, now, multicast=multicast)
+        except Exception:  # noqa: BLE001 - a fault of the core's; whoever can provoke it shall not fill the log as well
+            self.faults["core_failed"] += 1
+            if self._tracebacks.take(now):
+                _log.exception("a datagram of %d octets from %s made the core fail", len(data), source[0])
+            return
+        self._carry_out(actions, now)
 
     def perform(self, actions: Iterable[Action]) -> None:
         """Carry out what the core wants for a reason of ours (a reload, a start), and re-arm the timer."""

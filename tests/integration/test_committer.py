@@ -199,6 +199,19 @@ async def test_no_request_is_taken_while_the_queue_is_full(executor: ThreadPoolE
     assert [entry for entry in core.log if entry.startswith("send answer")] == ["send answer 0", "send answer 1", "send answer 2"]
 
 
+async def test_a_fault_of_the_core_costs_neither_the_burst_nor_the_log(
+    executor: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    core = Core()
+    engine = Engine(core, Wire(core.log), Disk().commit, executor)
+    for _ in range(50):
+        engine.receive(b"not a number", PEER, False)
+    engine.receive(b"ping", PEER, False)
+    assert core.log[-1] == "send pong"
+    assert engine.faults == {"core_failed": 50}
+    assert len(caplog.records) == 10
+
+
 async def test_who_waits_for_a_commit_may_give_up_without_stopping_it(executor: ThreadPoolExecutor) -> None:
     core, disk = Core(), Disk()
     engine = Engine(core, Wire(core.log), disk.commit, executor)
