@@ -21,9 +21,10 @@ def main() -> None:
     try:
         import_module("gatekeeperd.cli.commands").app()
     except ModuleNotFoundError as error:
-        if error.name not in _EXTRA:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA:
             raise
-        _complain(f"councilctl needs the package {error.name}: pip install 'gatekeeperd[terminal]'")
+        _complain(f"councilctl needs the package {package}: pip install 'gatekeeperd[terminal]'")
     except GuardianError as error:
         _complain(str(error))
     sys.exit(2)
