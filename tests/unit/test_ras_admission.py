@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from ras_zone import Peer, Zone, council, guardian, key, reason
+from ras_speaker import reason
+from ras_zone import Peer, Zone, council, guardian, key
 
 from gatekeeperd.core.ras.messages import read_transport_address, transport_address
 from gatekeeperd.core.settings import CallModel
@@ -107,7 +108,7 @@ def test_a_call_of_four_hours_is_ended_by_the_gatekeeper():
         peer.send(peer.protected(peer.irr(A)))
     drqs = [send for send in sends if h225.decode_ras(send.data)[0] == "disengageRequest"]
     assert len(drqs) == 3, "asked, and repeated twice, for want of a DCF"
-    assert all(peer.is_authentic(send) for send in drqs)
+    assert all(peer.is_authentic(send.data) for send in drqs)
     assert zone.core.call_count == 0
 
 

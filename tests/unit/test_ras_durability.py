@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ras_zone import Peer, Zone, council, guardian, key, reason
+from ras_speaker import reason
+from ras_zone import Peer, Zone, council, guardian, key
 
 from gatekeeperd.core.actions import Commit, Send
 from gatekeeperd.security.session import Direction, protect, renewed
@@ -52,7 +53,7 @@ def test_a_slow_answer_is_announced_once():
     peer.send(peer.signed(peer.arq()))
     (rip,) = zone.advance(5)
     assert h225.decode_ras(rip.data)[0] == "requestInProgress"
-    assert peer.is_authentic(rip)
+    assert peer.is_authentic(rip.data)
     assert len(zone.release()) == 1
     assert zone.advance(5) == []
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from ras_zone import WALL, Peer, Zone, council, guardian, key, reason
+from ras_speaker import reason
+from ras_zone import WALL, Peer, Zone, council, guardian, key
 
 from gatekeeperd.core.ras.messages import transport_address
 from gatekeeperd.core.ras.vouching import VouchedAdmission

@@ -1,0 +1,15 @@
+"""What holds for every test. This directory is on the import path: helpers that several kinds of test share are beside it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from hypothesis import settings
+
+# tests/interop speaks to daemons too; who starts and feeds them lives with the integration tests.
+sys.path.append(str(Path(__file__).parent / "integration"))
+
+# Two shared processors and a disk decide how long an example takes; a time limit on it would only flake.
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
