@@ -18,8 +18,8 @@ from rich.text import Text
 
 from gatekeeperd.errors import ConfigurationError
 from gatekeeperd.policy.registry import MAX_QUOTA_BPS, Guardian, GuardianStatus, Registry, load_registry
-from gatekeeperd.policy.registry_edit import add_guardian, as_entry, set_status
-from gatekeeperd.security.keys import parse_public_key
+from gatekeeperd.policy.registry_edit import add_guardian, as_entry, set_status, write_registry
+from gatekeeperd.security.keys import load_key_file, parse_public_key
 
 app = typer.Typer(name="registry", no_args_is_help=True, help="Look at the guardian registry and change it.")
 
@@ -71,10 +71,15 @@ def list_guardians(file: File, as_json: AsJson = False) -> None:
 @app.command()
 def add(
     file: File,
-    terminal_id: Annotated[str, typer.Option(help="if://guardian/NAME")],
-    public_key: Annotated[str, typer.Option(help="ed25519: and 64 hexadecimal digits, as `keys new` prints it")],
     role: Annotated[str, typer.Option(help="what the guardian is there for")],
-    archetype: Annotated[str, typer.Option(help="the stance it takes")],
+    key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="the guardian's key file: says who it is and its public key")
+    ] = None,
+    terminal_id: Annotated[str | None, typer.Option(help="if://guardian/NAME, where no key file says it")] = None,
+    public_key: Annotated[
+        str | None, typer.Option(help="ed25519: and 64 hexadecimal digits, as `keys new` prints it, where there is no key file")
+    ] = None,
+    archetype: Annotated[str, typer.Option(help="the stance it takes")] = "guardian",
     description: Annotated[str, typer.Option(help="for readers of the registry")] = "",
     bandwidth_quota_bps: Annotated[int, typer.Option(min=1, max=MAX_QUOTA_BPS, help="bit/s over all its calls")] = 2_000_000,
     specialization: Annotated[list[str] | None, typer.Option(help="may be given more than once")] = None,
@@ -82,10 +87,11 @@ def add(
     veto: Annotated[bool, typer.Option("--veto", help="may veto")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Append an active guardian; comments in the file stay."""
+    """Append an active guardian; comments in the file stay. A registry that is not there yet is begun."""
+    identifier, public = _identity(key, terminal_id, public_key)
     guardian = Guardian(
-        terminal_id=terminal_id,
-        public_key=parse_public_key(public_key),
+        terminal_id=identifier,
+        public_key=public,
         role=role,
         description=description,
         archetype=archetype,
@@ -96,7 +102,24 @@ def add(
         specialization=tuple(specialization or ()),
         aliases=tuple(alias or ()),
     )
-    _report(add_guardian(file, guardian), terminal_id, as_json=as_json)
+    registry = add_guardian(file, guardian) if file.exists() else write_registry(file, [guardian])
+    _report(registry, identifier, as_json=as_json)
+
+
+def _identity(key: Path | None, terminal_id: str | None, public_key: str | None) -> tuple[str, bytes]:
+    """Return terminal_id and public key, from the key file or as they were given."""
+    if key is not None:
+        pair = load_key_file(key)
+        if public_key is not None and parse_public_key(public_key) != pair.public:
+            raise ConfigurationError("is not the key of the key file", field="--public-key")
+        terminal_id, public = terminal_id or pair.terminal_id, pair.public
+    elif public_key is not None:
+        public = parse_public_key(public_key)
+    else:
+        raise ConfigurationError("give --key FILE, or --public-key and --terminal-id", field="--key")
+    if terminal_id is None:
+        raise ConfigurationError("say whose key it is: the key file does not", field="--terminal-id")
+    return terminal_id, public
 
 
 @app.command()

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from gatekeeperd.cli.registry import app
 from gatekeeperd.errors import ConfigurationError
 from gatekeeperd.policy.registry import GuardianStatus, load_registry
+from gatekeeperd.security.keys import KeyPair, create_key_file, format_public_key
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "guardian-registry.yaml"
 KEY = "ed25519:" + bytes(SigningKey(b"\x07" * 32).verify_key).hex()
@@ -128,4 +129,29 @@ def test_what_cannot_be_done_is_an_error_of_the_taxonomy_and_changes_nothing(pat
 
 
 def test_a_missing_option_is_a_usage_error(path):
-    assert run("add", path, *NEW[:-2]).exit_code == 2
+    assert run("add", path, *NEW[:4]).exit_code == 2
+
+
+def test_a_key_file_says_who_it_is_and_a_registry_is_begun(tmp_path):
+    pair = KeyPair.generate("if://guardian/ann")
+    create_key_file(tmp_path / "ann.key", pair)
+    begun = tmp_path / "registry.yaml"
+    assert run("add", begun, "--role", "chair", "--key", tmp_path / "ann.key").exit_code == 0
+    assert load_registry(begun).get("if://guardian/ann").public_key == pair.public
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ([], "--key"),
+        (["--public-key", format_public_key(KeyPair.from_seed(bytes(32)).public)], "--terminal-id"),
+        (["--key", "KEY", "--public-key", format_public_key(KeyPair.from_seed(bytes(32)).public)], "--public-key"),
+    ],
+)
+def test_who_is_meant_must_be_said_once_and_clearly(tmp_path, arguments, field):
+    create_key_file(tmp_path / "ann.key", KeyPair.generate("if://guardian/ann"))
+    given = [tmp_path / "ann.key" if argument == "KEY" else argument for argument in arguments]
+    result = run("add", tmp_path / "registry.yaml", "--role", "chair", *given)
+    assert isinstance(result.exception, ConfigurationError)
+    assert result.exception.field == field
+    assert not (tmp_path / "registry.yaml").exists()
