@@ -50,5 +50,5 @@ def configure(form: Literal["text", "json"], level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Starts and stops of its two servers are ours to tell.
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # It warns of each malformed request: whoever sends many shall not fill the log.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)

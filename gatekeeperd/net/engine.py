@@ -52,6 +52,8 @@ class Sender(Protocol):
 
 #: No timer fires sooner: neighbours share a wakeup, and a fault in a timer can't spin.
 _SHORTEST_TIMER_S: Final = 0.001
+#: The loop's clock stands still while the machine is suspended and ours does not: look again at least this often.
+_LONGEST_TIMER_S: Final = 1.0
 
 
 class Engine:
@@ -116,7 +118,11 @@ class Engine:
         self._due = due
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if due is None else self._loop.call_later(max(_SHORTEST_TIMER_S, due - boottime()), self._fire)
+        if due is None:
+            self._timer = None
+        else:
+            delay = min(max(_SHORTEST_TIMER_S, due - boottime()), _LONGEST_TIMER_S)
+            self._timer = self._loop.call_later(delay, self._fire)
 
     def disarm(self) -> None:
         """Run no more timers. For the end of the daemon; commits in flight still finish."""

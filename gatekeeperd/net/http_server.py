@@ -47,7 +47,6 @@ class HttpServer:
                 server_header=False,
                 proxy_headers=False,  # nobody in front of us may say who the client is
                 h11_max_incomplete_event_size=MAX_HEADER_OCTETS,
-                limit_concurrency=MAX_CONNECTIONS,
                 timeout_keep_alive=5,
                 timeout_graceful_shutdown=3,
             ),
@@ -149,7 +148,7 @@ class _BoundedProtocol(H11Protocol):
         self._source = self.client[0] if self.client else ""
         self._per_source[self._source] += 1
         self._end = self.loop.call_later(CONNECTION_S, transport.abort)
-        if self._per_source[self._source] > MAX_CONNECTIONS_PER_SOURCE:
+        if self._per_source[self._source] > MAX_CONNECTIONS_PER_SOURCE or len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -14,6 +14,7 @@ from running_daemon import until
 
 from gatekeeperd.core.actions import Action, Commit, Record, Send
 from gatekeeperd.errors import CanonicalError, StoreError
+from gatekeeperd.net.clock import boottime
 from gatekeeperd.net.committer import Committer
 from gatekeeperd.net.engine import Engine
 
@@ -149,7 +150,9 @@ class Core:
     def get_timer(self) -> float | None:
         return self.due
 
-    def handle_timer(self, _now: float) -> list[Action]:
+    def handle_timer(self, now: float) -> list[Action]:
+        if self.due is None or now < self.due:
+            return []
         self.due = None
         return [Send(b"RIP", PEER)]
 
@@ -197,6 +200,19 @@ async def test_no_request_is_taken_while_the_queue_is_full(executor: ThreadPoolE
     disk.may_write.set()
     await engine.committer.drain()
     assert [entry for entry in core.log if entry.startswith("send answer")] == ["send answer 0", "send answer 1", "send answer 2"]
+
+
+async def test_what_fell_due_while_the_machine_was_suspended_is_done_soon(
+    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = Core()
+    engine = Engine(core, Wire(core.log), Disk().commit, executor)
+    monkeypatch.setattr("gatekeeperd.net.engine._LONGEST_TIMER_S", 0.01)
+    core.due = boottime() + 3600
+    engine.arm()
+    suspended = boottime() + 7200
+    monkeypatch.setattr("gatekeeperd.net.engine.boottime", lambda: suspended)
+    await until(lambda: core.log == ["send RIP"])
 
 
 async def test_a_fault_of_the_core_costs_neither_the_burst_nor_the_log(

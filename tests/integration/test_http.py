@@ -307,6 +307,19 @@ async def test_slow_and_greedy_clients_are_cut_off(config: Config, monkeypatch: 
             assert (await http.get("/healthz")).status_code == 200
 
 
+async def test_the_number_of_connections_is_bounded(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 2)
+    async with running(config) as (_, ready), client(ready) as http:
+        assert (await http.get("/healthz")).status_code == 200  # holds one
+        port = int(ready.http.rpartition(":")[2])
+        trust = ssl.create_default_context(cafile=ready.certificate)
+        opened = [await asyncio.open_connection("127.0.0.1", port, ssl=trust) for _ in range(2)]
+        assert await asyncio.wait_for(read_to_end(opened[1][0]), 5) == b""
+        assert (await http.get("/healthz")).status_code == 200
+        for _, writer in opened:
+            writer.close()
+
+
 async def read_to_end(reader: asyncio.StreamReader) -> bytes:
     try:
         return await reader.read()
