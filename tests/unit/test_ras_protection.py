@@ -223,20 +223,8 @@ def _after_restart(zone: Zone, pdu: bytes) -> bytes:
 @pytest.mark.parametrize("method", ["md5", "hashed"])
 @pytest.mark.parametrize("request_name", ["keepAlive RRQ", "URQ", "ARQ", "BRQ", "DRQ", "IRR", "RAI"])
 def test_password_attacks_on_requests(method, request_name):
-    zone, peer, proven = room(method)
-    peer.endpoint_identifier = peer.send(proven(peer.rrq()))[0][1]["endpointIdentifier"]
-    zone.advance(1)
-    assert peer.send(proven(peer.arq(A)))[0][0] == "admissionConfirm"
-    zone.advance(1)
-    make = {
-        "keepAlive RRQ": peer.keep_alive,
-        "URQ": peer.urq,
-        "ARQ": lambda: peer.arq(B),
-        "BRQ": lambda: peer.brq(A),
-        "DRQ": lambda: peer.drq(A),
-        "IRR": peer.irr,
-        "RAI": lambda: peer.rai(low=True),
-    }[request_name]
+    zone, peer, proven = _registered_room(method)
+    make = _requests(peer)[request_name]
     refused(zone, h225.encode_ras(make()), peer.source)
     refused(zone, proven(make(), password="guess"), peer.source)
     refused(zone, proven(make(), at=zone.now - 31), peer.source)
@@ -250,6 +238,75 @@ def test_password_attacks_on_requests(method, request_name):
     before = picture(zone)
     zone.deliver(pdu, peer.source)
     assert picture(zone) == before
+
+
+def _registered_room(method: str) -> tuple[Zone, Peer, Callable[..., bytes]]:
+    """A password endpoint with call A, and a second one (room-2) beside it."""
+    zone, peer, proven = room(method)
+    peer.endpoint_identifier = peer.send(proven(peer.rrq()))[0][1]["endpointIdentifier"]
+    zone.advance(1)
+    assert peer.send(proven(peer.arq(A)))[0][0] == "admissionConfirm"
+    zone.advance(1)
+    return zone, peer, proven
+
+
+def _transplant(token_from: bytes, message) -> bytes:
+    """Write a message with the proof that another one carried."""
+    stolen = h225.decode_ras(token_from)[1]["cryptoTokens"]
+    return h225.encode_ras((message[0], message[1] | {"cryptoTokens": stolen}))
+
+
+def _requests(peer: Peer):
+    return {
+        "keepAlive RRQ": peer.keep_alive,
+        "URQ": peer.urq,
+        "ARQ": lambda: peer.arq(B),
+        "BRQ": lambda: peer.brq(A),
+        "DRQ": lambda: peer.drq(A),
+        "IRR": peer.irr,
+        "RAI": lambda: peer.rai(low=True),
+    }
+
+
+@pytest.mark.parametrize("request_name", ["keepAlive RRQ", "URQ", "ARQ", "BRQ", "DRQ", "IRR", "RAI"])
+def test_hashed_moved_to_another_message_or_gatekeeper(request_name):
+    zone, peer, proven = _registered_room("hashed")
+    make = _requests(peer)[request_name]
+    refused(zone, _transplant(proven(peer.lrq(("h323-ID", "x"))), make()), peer.source)
+    foreign = h235.sign_hashed(
+        make(), password=PASSWORD, senders_id="room-1", general_id="elsewhere", random=1, time_stamp=int(WALL + zone.now)
+    )
+    refused(zone, foreign, peer.source)
+
+
+@pytest.mark.parametrize("request_name", ["keepAlive RRQ", "URQ", "ARQ", "BRQ", "DRQ", "IRR", "RAI"])
+@pytest.mark.parametrize("method", ["md5", "hashed"])
+def test_password_moved_to_another_endpoint(method, request_name):
+    zone = Zone(
+        [guardian("g0", key(1), aliases=("room-1",)), guardian("g1", key(2), aliases=("room-2",))],
+        passwords={"room-1": PASSWORD, "room-2": PASSWORD + "2"},
+        rates=_unlimited(),
+    )
+    _, _, proven = room(method)
+    peers = [Peer(zone, f"192.0.2.{20 + number}", f"room-{number}") for number in (1, 2)]
+    for peer, password in zip(peers, (PASSWORD, PASSWORD + "2"), strict=True):
+        pdu = proven(peer.rrq(), password=password, alias=peer.name)
+        peer.endpoint_identifier = peer.send(pdu)[0][1]["endpointIdentifier"]
+    thief, victim = peers
+    thief.endpoint_identifier = victim.endpoint_identifier
+    pdu = proven(_requests(thief)[request_name]())
+    refused(zone, pdu, thief.source)
+    refused(zone, pdu, victim.source)
+
+
+def test_md5_proves_the_sender_and_not_the_message():
+    """What docs/security.md says of H.235.0 passwords: who can read the network can speak for 30 s as who was heard."""
+    zone, peer, proven = _registered_room("md5")
+    heard = proven(peer.lrq(("h323-ID", "x")))
+    forged = _transplant(heard, peer.drq(A))
+    assert peer.send(forged)[0][0] == "disengageConfirm"
+    zone.advance(11)
+    refused(zone, forged, peer.source)
 
 
 # Vouched room systems
