@@ -42,7 +42,7 @@ from gatekeeperd.terminal.events import (
     Unreachable,
     Unregistered,
 )
-from gatekeeperd.terminal.settings import EndpointSettings
+from gatekeeperd.terminal.settings import DISCOVERY_GROUP, EndpointSettings
 from gatekeeperd.terminal.states import State
 from gatekeeperd.terminal.udp import Terminal
 
@@ -74,8 +74,11 @@ class Urgency(StrEnum):
 
 def join(
     *,
-    gatekeeper: Annotated[list[str], typer.Option(metavar="ADDR[:PORT]", help="Whom to ask; may be given more than once.")],
     key: Annotated[Path, typer.Option(metavar="FILE", help="The guardian's key file (`councilctl keys new`).")],
+    gatekeeper: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDR[:PORT]", help="Whom to ask; may be given more than once. Without, the local network."),
+    ] = None,
     service_key: Annotated[
         str | None, typer.Option(metavar="ed25519:HEX", help="The service's public key, as the operator gave it to you.")
     ] = None,
@@ -102,7 +105,7 @@ def join(
         service_key = _read(service_key_file)
     elif service_key is None:
         raise ConfigurationError("give --service-key or --service-key-file: without one, anybody could pose as the service")
-    gatekeepers = tuple(_resolve(each, RAS_PORT) for each in gatekeeper)
+    gatekeepers = tuple(_resolve(each, RAS_PORT) for each in gatekeeper or ()) or (DISCOVERY_GROUP,)
     any_address = "::" if ":" in gatekeepers[0][0] else "0.0.0.0"  # noqa: S104  one gatekeeper's answers alone count
     local = _resolve(bind or any_address, 0)
     settings = EndpointSettings(

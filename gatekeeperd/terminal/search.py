@@ -110,6 +110,9 @@ class Search:
             self._line.ignored["unexpected"] += 1
         elif name == "registrationConfirm":
             return self._registration_confirmed(data, message, transaction, now)
+        elif name == "gatekeeperReject" and source != transaction.to:
+            # One of those who heard a multicast GRQ does not want us. Another may.
+            self._line.ignored["unexpected"] += 1
         else:
             self._line.close(transaction, name, now)
             match name:

@@ -36,13 +36,17 @@ RECOMMENDED: Mapping[str, Retry] = MappingProxyType(
 )
 
 
+#: Where a GRQ goes when nobody knows the gatekeeper's address (H.225.0 v7 section 7.8, H.323 v7 section 7.2.1).
+DISCOVERY_GROUP: TransportAddress = ("224.0.1.41", 1718)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointSettings:
     """Everything that one registration needs.
 
     ``service_keys`` are raw Ed25519 public keys (32 octets): an RCF that none of them signed is no RCF. More than one
     is needed only where alternate gatekeepers belong to another zone. ``ras_address`` and ``call_signal_address`` are
-    what the gatekeeper is told, ``gatekeepers`` whom to ask in order of preference.
+    what the gatekeeper is told, ``gatekeepers`` whom to ask in order of preference; :data:`DISCOVERY_GROUP` may be one.
     """
 
     terminal_id: str

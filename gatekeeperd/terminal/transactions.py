@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from gatekeeperd.core.actions import TransportAddress
 from gatekeeperd.core.ras.messages import Message
@@ -83,9 +84,11 @@ class Transactions:
         transaction.deadline = now + transaction.retry.timeout_s
 
     def find(self, sequence: int, source: TransportAddress) -> Transaction | None:
-        """Return the open request that ``source`` may answer under this number."""
+        """Return the open request that ``source`` may answer under this number: what went to a group, anybody may."""
         transaction = self._open.get(sequence)
-        return transaction if transaction is not None and transaction.to == source else None
+        if transaction is None or not (transaction.to == source or ip_address(transaction.to[0]).is_multicast):
+            return None
+        return transaction
 
     def close(self, transaction: Transaction) -> None:
         """Forget a request: answered, given up or no longer of interest."""

@@ -94,6 +94,8 @@ class Terminal(asyncio.DatagramProtocol):
         try:
             sock.setblocking(False)  # noqa: FBT003  socket takes it no other way
             sock.bind((settings.ras_address[0], port))
+            if family == socket.AF_INET:
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(host))
         except OSError as error:
             sock.close()
             raise TerminalError(f"can't use {settings.ras_address[0]} port {port}: {error.strerror}") from error

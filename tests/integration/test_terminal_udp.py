@@ -25,7 +25,7 @@ from gatekeeperd.terminal.events import (
     Unreachable,
     Unregistered,
 )
-from gatekeeperd.terminal.settings import EndpointSettings, Retry
+from gatekeeperd.terminal.settings import DISCOVERY_GROUP, EndpointSettings, Retry
 from gatekeeperd.terminal.states import State
 from gatekeeperd.terminal.udp import Terminal
 
@@ -96,6 +96,18 @@ async def test_a_whole_visit(tmp_path, council, bind, host):
             assert await terminal.unregister() == Unregistered(by=Party.TERMINAL, reason="")
             assert not terminal.endpoint.ignored
             assert [event for event in events if event in (registration, admission, refused, ended)]
+        finally:
+            terminal.close()
+
+
+async def test_the_gatekeeper_is_found_by_multicast(tmp_path, council):
+    async with running(make_config(tmp_path, council, ras={"multicast": True})) as (_, ready):
+        one = settings(council.guardian(0), DISCOVERY_GROUP, ready.service_public_key, "127.0.0.1")
+        terminal = await Terminal.open(one)
+        try:
+            registration = await terminal.discover_and_register()
+            assert isinstance(registration, Registered)
+            assert registration.address == tuple(ready.ras[0])
         finally:
             terminal.close()
 

@@ -27,7 +27,7 @@ from gatekeeperd.terminal.events import (
     RegistrationRefused,
     Unregistered,
 )
-from gatekeeperd.terminal.settings import EndpointSettings
+from gatekeeperd.terminal.settings import DISCOVERY_GROUP, EndpointSettings
 from gatekeeperd.terminal.states import TRANSITIONS, State
 from gatekeeperd.wire.h225 import decode_ras, encode_ras
 
@@ -167,6 +167,21 @@ def test_a_gatekeeper_may_be_served_from_another_address():
     script.address = OTHER
     script.confirm_registration(data, rrq)
     assert script.events[-1].address == OTHER
+
+
+def test_anybody_may_answer_a_multicast_but_nobody_may_forbid_it():
+    script = Script(gatekeepers=(DISCOVERY_GROUP,))
+    script.endpoint.start(0.0)
+    to, _, grq = script.hear("gatekeeperRequest")
+    assert to == DISCOVERY_GROUP
+    reject = {"requestSeqNum": grq["requestSeqNum"], "protocolIdentifier": PROTOCOL}
+    script.say("gatekeeperReject", reject | {"rejectReason": ("terminalExcluded", None)}, source=OTHER)
+    assert script.endpoint.state is State.DISCOVERING
+    script.confirm_discovery(grq)
+    to, data, rrq = script.hear("registrationRequest")
+    assert to == GK
+    script.confirm_registration(data, rrq)
+    assert script.endpoint.state is State.REGISTERED
 
 
 @pytest.mark.parametrize(
