@@ -113,7 +113,6 @@ def create_app(context: ApiContext | None = None) -> FastAPI:
             _Refused: _refused,
             RequestValidationError: _malformed,
             HTTPException: _http_error,
-            Exception: _fault,
         },
     )
     app.state.context = context
@@ -303,12 +302,3 @@ async def _http_error(_request: Request, error: Exception) -> JSONResponse:
     reason = reasons.get(error.status_code, Reason.GATEKEEPER_ERROR)
     failure = Failure(reason=reason, detail=str(error.detail), trace_id=secrets.token_hex(16))
     return failure_response(error.status_code, failure, error.headers)
-
-
-async def _fault(request: Request, error: Exception) -> JSONResponse:
-    trace_id = secrets.token_hex(16)
-    _log.error("trace %s: %s %s failed", trace_id, request.method, request.url.path, exc_info=error)
-    failure = Failure(
-        reason=Reason.GATEKEEPER_ERROR, detail="an error of the gatekeeper's own, logged under this trace_id", trace_id=trace_id
-    )
-    return failure_response(500, failure)

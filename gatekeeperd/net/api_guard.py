@@ -1,10 +1,12 @@
 """What every HTTP request passes before any route sees it, and the shape of every refusal.
 
-What lives here: the bounds on size and rate, and response headers. What never does: anything about admission.
+What lives here: the bounds on size and rate, response headers, and the answer to a fault of ours. What never does:
+anything about admission.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -34,6 +36,9 @@ _DOCS_POLICY: Final = (
 )
 
 
+_log = logging.getLogger(__name__)
+
+
 class Guard:
     """ASGI middleware: rate by source for ``/api``, body size, headers. ``admit_source(app, host)`` says who is too fast."""
 
@@ -47,7 +52,11 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
+        begun = False
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal begun
+            begun = True
             if message["type"] == "http.response.start":
                 policy = _DOCS_POLICY if scope["path"] == "/docs" else _JSON_POLICY
                 message["headers"] = [*message["headers"], *_HEADERS.items(), (b"content-security-policy", policy)]
@@ -63,7 +72,17 @@ class Guard:
             refusal = _refusal(413, Reason.TOO_LARGE, f"more than {MAX_BODY} octets", {"Connection": "close"})
             await refusal(scope, receive, send_with_headers)
             return
-        await self._app(scope, _Replay(body, receive), send_with_headers)
+        try:
+            await self._app(scope, _Replay(body, receive), send_with_headers)
+        except Exception:
+            # Here rather than in a handler of FastAPI's, which would answer, raise again, and have it logged twice.
+            trace_id = secrets.token_hex(16)
+            _log.exception("trace %s: %s %s failed", trace_id, scope["method"], scope["path"])
+            if begun:
+                raise
+            detail = "an error of the gatekeeper's own, logged under this trace_id"
+            failure = Failure(reason=Reason.GATEKEEPER_ERROR, detail=detail, trace_id=trace_id)
+            await failure_response(500, failure)(scope, receive, send_with_headers)
 
 
 class _Replay:

@@ -1,7 +1,7 @@
-"""A histogram that costs half a microsecond: counts for bounds, nothing else.
+"""A histogram that costs 0.15 us an observation: counts for bounds, nothing else.
 
-``prometheus_client.Histogram.observe`` takes 2 to 3 us with its locks and label lookup; at 15,000 requests a second
-that is a twentieth of the processor. The event loop is the only writer, and the collector reads on that loop too.
+``prometheus_client.Histogram`` takes 1.6 us with its locks and label lookup, which at 15,000 requests a second is a
+fortieth of the processor. The event loop is the only writer, and the collector reads on that loop too.
 """
 
 from __future__ import annotations

@@ -31,9 +31,10 @@ from running_daemon import (
 
 from gatekeeperd.cli.daemon import main
 from gatekeeperd.config import Config
+from gatekeeperd.core.actions import Send
 from gatekeeperd.daemon import Ready
 from gatekeeperd.errors import ConfigurationError, StoreError
-from gatekeeperd.net.ras import DISCOVERY_GROUP, MAX_DATAGRAM
+from gatekeeperd.net.ras import DISCOVERY_GROUP, MAX_DATAGRAM, RasSockets
 from gatekeeperd.policy.registry import GuardianStatus
 from gatekeeperd.policy.registry_edit import set_status
 
@@ -141,6 +142,25 @@ async def test_hostile_datagrams_are_counted_and_cost_others_nothing(config: Con
         figures = await scraped(ready)
     assert figures['h323_gatekeeper_datagram_faults_total{reason="oversized"}'] == 2
     assert figures['h323_gatekeeper_ras_dropped_total{reason="malformed"}'] >= 2
+
+
+async def test_what_can_not_be_sent_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    sockets = RasSockets(("127.0.0.1",), 0, multicast=False, receive_buffer_octets=65_536)
+    try:
+        for address in (("127.0.0.1", 0), ("127.0.0.1", 70_000), ("::1", 1719)):
+            sockets.send(Send(b"x", address))
+        assert sockets.faults == {"send_failed": 3}
+    finally:
+        sockets.close()
+    assert not caplog.records
+
+
+def test_discovery_by_multicast_may_be_impossible(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gatekeeperd.net.ras.DISCOVERY_GROUP", ("192.0.2.41", 1718))  # no address of ours, no group
+    sockets = RasSockets(("127.0.0.1",), 0, multicast=True, receive_buffer_octets=65_536)
+    sockets.close()
+    assert sockets.multicast == ()
+    assert "no multicast discovery on 127.0.0.1" in caplog.text
 
 
 async def test_a_restart_keeps_registrations_and_grows_the_epoch(config: Config, endpoint: Connect) -> None:

@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from running_daemon import Council, client, make_config, make_council, operator, running, until, vouching, witness_events
 
 from gatekeeperd.config import Config
+from gatekeeperd.core.actions import Record
 from gatekeeperd.daemon import Daemon, Ready
 from gatekeeperd.errors import StoreError
 from gatekeeperd.net import http_server
@@ -253,6 +255,38 @@ def failing_ledger(daemon: Daemon) -> Iterator[None]:
     committer._store = fail
     yield
     committer._store = real
+
+
+async def test_a_fault_of_ours_is_500_and_told_to_the_log_alone(
+    config: Config, council: Council, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise ZeroDivisionError("a secret")
+
+    async with running(config) as (daemon, ready), client(ready) as http:
+        monkeypatch.setattr(daemon._gatekeeper, "admit", fail)
+        response = await http.post(REQUEST, json=vouching(council.guardian(0)))
+        assert refusal(response) == (500, "GATEKEEPER_ERROR")
+        assert "secret" not in response.text
+        assert response.json()["trace_id"] in caplog.text
+        assert (await http.get("/readyz")).status_code == 200
+
+
+async def test_a_record_that_can_not_be_written_is_500_and_stops_nothing(
+    config: Config, council: Council, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(config) as (daemon, ready), client(ready) as http:
+        real = daemon._gatekeeper.admit
+
+        def admit(*arguments: Any) -> Any:
+            answer, commit = real(*arguments)
+            return answer, replace(commit, records=(Record("test", "0" * 32, {"float": 0.5}),))
+
+        monkeypatch.setattr(daemon._gatekeeper, "admit", admit)
+        assert refusal(await http.post(REQUEST, json=vouching(council.guardian(0)))) == (500, "GATEKEEPER_ERROR")
+        monkeypatch.undo()
+        again = vouching(council.guardian(1), endpoint_alias="room-2")
+        assert (await http.post(REQUEST, json=again)).status_code == 200
 
 
 async def test_only_tls_is_spoken_and_the_certificate_names_the_server(ready: Ready) -> None:
