@@ -249,7 +249,7 @@ class Gatekeeper:
         transaction.record("voucher.ended", grant.trace_id, session_id=session_id, terminal_id=grant.terminal_id, cause=cause)
         item = context.state.of_guardian(grant.terminal_id)
         if item is not None and item.grant == session_id and not context.state.calls_of(item.endpoint_identifier):
-            closing.unregister(context, item, "voucher-ended", transaction, now, tell="reregistrationRequired")
+            closing.unregister(context, item, "voucher-ended", transaction, now, tell="securityDenial")
 
     def _asked_due(self, sequence: str, now: float) -> list[Action]:
         """Repeat a request of ours that was not answered, or draw the conclusion from the silence."""

@@ -52,10 +52,9 @@ KEEP_ALIVE_JITTER = 0.1
 
 _RANDOM = SystemRandom()
 
-#: Reasons of a gatekeeper's URQ after which it is asked again at once (H.225.0 v7 section 7.10.1). Not among them:
-#: reregistrationRequired, which is what the terminal hears whose guardian registered from elsewhere. Two terminals of
-#: one guardian that both came back would put each other out for ever.
-_COME_BACK = frozenset({"ttlExpired", "maintenance"})
+#: Reasons of a gatekeeper's URQ after which it is asked again at once (H.225.0 v7 section 7.10.1). A terminal whose
+#: guardian registered from elsewhere hears undefinedReason: two that both came back would put each other out for ever.
+_COME_BACK = frozenset({"reregistrationRequired", "ttlExpired", "maintenance"})
 
 
 class Endpoint:

@@ -57,6 +57,12 @@ class _Claims:
     has_pii: bool
     grant: Grant | None = None
 
+    @property
+    def texts(self) -> tuple[tuple[str, str], ...]:
+        """What somebody typed of this. A conferenceID in hexadecimal can look like a card number by chance."""
+        typed = self.grant is not None or self.authentication.method is Method.SIGNATURE
+        return (("call_id", self.call_id),) if typed else ()
+
 
 class _Unreachable(Exception):
     """No such destination. The argument is the ``AdmissionRejectReason``."""
@@ -239,7 +245,7 @@ def _judge(
             texts=alias_texts("srcInfo", value["srcInfo"])
             + alias_texts("destinationInfo", value.get("destinationInfo", ()))
             + alias_texts("terminalAlias", registration.aliases)
-            + (("call_id", claims.call_id),),
+            + claims.texts,
             room=destination.room or None,
         ),
         guardian,

@@ -68,7 +68,7 @@ def close(context: Context, call: Call, cause: str, transaction: Transaction, no
         bandwidth_bps=call.bandwidth_bps,
     )
     if registration is not None and registration.method is Method.VOUCHED and not _vouched_still(context, registration):
-        unregister(context, registration, "voucher-used-up", transaction, now, tell="reregistrationRequired")
+        unregister(context, registration, "voucher-used-up", transaction, now, tell="securityDenial")
 
 
 def _vouched_still(context: Context, registration: Registration) -> bool:

@@ -308,6 +308,7 @@ def _supersede(
     other = context.state.of_guardian(identity.terminal_id)
     if other is None or (previous is not None and other.key == previous.key):
         return False
-    reason = None if other.source == request.source else "reregistrationRequired"
+    # Not reregistrationRequired: two terminals of one guardian would put each other out for ever.
+    reason = None if other.source == request.source else "undefinedReason"
     closing.unregister(context, other, "superseded", transaction, request.now, tell=reason)
     return True
