@@ -168,6 +168,10 @@ class Speaker:
         }
         return "resourcesAvailableIndicate", body | more
 
+    def sci(self, **more: Any) -> Message:
+        body = {"requestSeqNum": next(self.sequence), "endpointIdentifier": self.endpoint_identifier, "serviceControl": []}
+        return "serviceControlIndication", body | more
+
     def lrq(self, alias: tuple[str, str], **more: Any) -> Message:
         body = {
             "requestSeqNum": next(self.sequence),

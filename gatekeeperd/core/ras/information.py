@@ -22,8 +22,8 @@ def info_request_response(context: Context, request: Request) -> list[Action]:
     try:
         caller = recognise(context, request, transaction)
     except Refused as refusal:
-        context.stats.dropped["unauthenticated"] += 1
         if not wants_answer:
+            context.stats.dropped["unauthenticated"] += 1
             return []
         reason = "securityDenial" if refusal.known else "notRegistered"
         nak = ("infoRequestNak", {"requestSeqNum": request.sequence, "nakReason": choice(reason)})
@@ -72,7 +72,7 @@ def resources_available(context: Context, request: Request) -> list[Action]:
     transaction = Transaction()
     caller = _caller(context, request, transaction)
     if caller is None:
-        return []
+        return context.commit(transaction, request.now)
     registration = caller.registration
     low = bool(request.value["almostOutOfResources"])
     if not caller.stale and registration.almost_out_of_resources != low:
@@ -93,7 +93,7 @@ def service_control(context: Context, request: Request) -> list[Action]:
     transaction = Transaction()
     caller = _caller(context, request, transaction)
     if caller is None:
-        return []
+        return context.commit(transaction, request.now)
     body = {"requestSeqNum": request.sequence, "result": choice("notAvailable")}
     return context.answer(request, ("serviceControlResponse", body), registration=caller.registration, transaction=transaction)
 
