@@ -278,10 +278,11 @@ async def serve(config: Config, on_ready: Callable[[Ready], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
     daemon = Daemon(config)
-    on_ready(await daemon.start())
+    ready = await daemon.start()
     # What was made so far stays: later collections need not look at it (20 ms of pause for FastAPI alone).
     gc.collect()
     gc.freeze()
+    on_ready(ready)
     try:
         while await signals.get() is signal.SIGHUP:
             await daemon.reload()
