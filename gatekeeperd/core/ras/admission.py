@@ -28,6 +28,7 @@ from gatekeeperd.policy.gates import (
 )
 from gatekeeperd.policy.pii import alias_texts
 from gatekeeperd.policy.reasons import RejectReason
+from gatekeeperd.policy.registry import Guardian
 from gatekeeperd.security.credential import read_credential, verify_credential
 from gatekeeperd.security.service import CallToken, sign_call_token, verify_call_token
 
@@ -222,6 +223,18 @@ def _may_answer(context: Context, request: Request, caller: Caller) -> bool:
 # The verdict
 
 
+def _weighed_bps(context: Context, asked_bps: int, registration: Registration, guardian: Guardian | None) -> int:
+    """Return what the gates weigh: of an endpoint that signs no figure, at most what one call may have.
+
+    Such endpoints ask for the most that they can, whatever the call (h323plus: 10 Mbit/s, for audio too); the ACF may
+    grant less (H.225.0 v7 section 7.11.2). Who signs a figure, or was vouched for with one, is held to it.
+    """
+    if registration.method in {Method.SIGNATURE, Method.VOUCHED}:
+        return asked_bps
+    per_call_bps = context.settings.limits.per_call_bps
+    return min(asked_bps, per_call_bps if guardian is None else min(per_call_bps, guardian.bandwidth_quota_bps))
+
+
 def _judge(
     context: Context, request: Request, caller: Caller, destination: Destination, transaction: Transaction
 ) -> list[Action]:
@@ -234,13 +247,14 @@ def _judge(
     replaced = renewed or (claims.grant if claims.grant and claims.grant.calls_left else None)
     guardian = context.registry.get(registration.terminal_id) if registration.terminal_id else None
     live = None if registration.terminal_id is None else context.state.of_guardian(registration.terminal_id) is registration
+    asked_bps = value["bandWidth"] * BANDWIDTH_UNIT_BPS
     decision = evaluate(
         AdmissionRequest(
             terminal_id=registration.terminal_id,
             call_id=claims.call_id,
             call_type=claims.call_type,
             has_pii=claims.has_pii,
-            bandwidth_bps=value["bandWidth"] * BANDWIDTH_UNIT_BPS,
+            bandwidth_bps=_weighed_bps(context, asked_bps, registration, guardian),
             authentication=authentication,
             texts=alias_texts("srcInfo", value["srcInfo"])
             + alias_texts("destinationInfo", value.get("destinationInfo", ()))
@@ -258,14 +272,15 @@ def _judge(
         full = GateResult(Gate.CAPACITY, passed=False, rule="max_calls", detail=f"{context.settings.max_calls} calls")
         reason, gates = RejectReason.CAPACITY_EXCEEDED, (*decision.gates[:-1], full)
         decision = replace(decision, granted=False, reason=reason, preempt_bps=0, gates=gates)
+    record = decision.record() | {"requested_bps": asked_bps}
     if decision.reason is not None:
-        transaction.record("admission.rejected", trace_id, **decision.record())
+        transaction.record("admission.rejected", trace_id, **record)
         detail = f"{decision.gates[-1].rule} {decision.gates[-1].detail}".strip()
         choice = decision.reason.admission_reject_reason
         return _reject(context, request, caller, transaction, choice, decision.reason, detail)
     if decision.preempt_bps:
         preempt(context, decision.preempt_bps, trace_id, transaction, request.now)
-    transaction.record("admission.granted", trace_id, **decision.record())
+    transaction.record("admission.granted", trace_id, **record)
     return _grant(context, request, caller, destination, claims, decision, transaction)
 
 
@@ -329,24 +344,25 @@ def _grant(
         "requestSeqNum": request.sequence,
         "bandWidth": decision.bandwidth_bps // BANDWIDTH_UNIT_BPS,
         "irrFrequency": settings.irr_frequency_s,
-        "willRespondToIRR": True,
+        "willRespondToIRR": registration.promises_iack,
         "uuiesRequested": messages.NO_UUIES,
     }
     if model is CallModel.DIRECT:
         direct_to = registration if value["answerCall"] else destination.callee
         if direct_to is not None and direct_to.call_signal_address is not None:
             target = direct_to.call_signal_address
-        if destination.callee is not None:
-            body["tokens"] = [_call_token(context, request, call)]
+        if destination.callee is not None and call.terminal_id is not None:
+            body["tokens"] = [_call_token(context, request, call, call.terminal_id)]
     body |= {"callModel": messages.choice(model.value), "destCallSignalAddress": messages.transport_address(target)}
     keep = registration.method is not Method.UNSIGNED
     return context.answer(request, ("admissionConfirm", body), registration=registration, transaction=transaction, keep=keep)
 
 
-def _call_token(context: Context, request: Request, call: Call) -> dict[str, Any]:
+def _call_token(context: Context, request: Request, call: Call, terminal_id: str) -> dict[str, Any]:
+    """Make the proof for the callee that this guardian's call was admitted; a caller without a guardian gets none."""
     token = CallToken(
         call_identifier=call.call_identifier,
-        caller_terminal_id=call.terminal_id or "",
+        caller_terminal_id=terminal_id,
         callee_endpoint_identifier=call.callee or "",
         expires=int(context.wall(request.now)) + context.settings.vouch_lifetime_s,
     )

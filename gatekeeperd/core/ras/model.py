@@ -113,6 +113,11 @@ class Registration(Fact):
         """Whose quota its calls count against: the guardian's, or its own where no guardian stands behind it."""
         return self.terminal_id or f"endpoint:{self.endpoint_identifier}"
 
+    @property
+    def promises_iack(self) -> bool:
+        """Whether it is told ``willRespondToIRR``: h323plus then waits, and repeats, for IACKs that it never asked for."""
+        return self.method is Method.SIGNATURE
+
     @classmethod
     def _unpack(cls, value: dict[str, Any]) -> dict[str, Any]:
         session = value["session"]

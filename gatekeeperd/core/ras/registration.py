@@ -92,7 +92,7 @@ def _confirm(context: Context, request: Request, registration: Registration, ali
         "gatekeeperIdentifier": settings.gatekeeper_identifier,
         "endpointIdentifier": registration.endpoint_identifier,
         "timeToLive": registration.time_to_live_s,
-        "willRespondToIRR": True,
+        "willRespondToIRR": registration.promises_iack,
         "maintainConnection": False,
     }
     if aliases:
