@@ -17,8 +17,10 @@ from typing import Annotated, Any, Final, Protocol
 
 from fastapi import Depends, FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from gatekeeperd import __version__
@@ -106,6 +108,7 @@ def create_app(context: ApiContext | None = None) -> FastAPI:
         title="Guardian Council gatekeeper",
         version="1",
         description="Admission of H.323 terminals by a guardian's word, and a look at what was admitted.",
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
@@ -126,7 +129,21 @@ def create_app(context: ApiContext | None = None) -> FastAPI:
     app.get("/api/admission/sessions", summary="List sessions", responses=_failures(400, 401, 429, 500))(list_sessions)
     app.get("/healthz", summary="Does the process answer?")(health)
     app.get("/readyz", summary="Would a request be served?", responses=_failures(503))(readiness)
+    # An appliance is often without Internet access, so nothing of the page comes from elsewhere.
+    app.mount("/docs/static", StaticFiles(packages=[("fastapi_offline", "static")]))
+    app.get("/docs", include_in_schema=False)(documentation)
     return app
+
+
+async def documentation() -> HTMLResponse:
+    """Show the interface, to read and to try out (Swagger UI)."""
+    return get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title="Guardian Council gatekeeper",
+        swagger_js_url="/docs/static/swagger-ui-bundle.js",
+        swagger_css_url="/docs/static/swagger-ui.css",
+        swagger_favicon_url="/docs/static/favicon.png",
+    )
 
 
 class _Api(FastAPI):

@@ -29,10 +29,10 @@ _HEADERS: Final = {
     b"referrer-policy": b"no-referrer",
 }
 _JSON_POLICY: Final = b"default-src 'none'; frame-ancestors 'none'"
-#: FastAPI's page loads Swagger UI from there; it holds no credential but what its user types in.
+#: FastAPI's page has a script of its own inline; it holds no credential but what its user types in.
 _DOCS_POLICY: Final = (
-    b"default-src 'none'; connect-src 'self'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
-    b"style-src 'unsafe-inline' https://cdn.jsdelivr.net; img-src https://fastapi.tiangolo.com data:; frame-ancestors 'none'"
+    b"default-src 'none'; connect-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    b"img-src 'self' data:; frame-ancestors 'none'"
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 import time
@@ -316,7 +317,10 @@ async def test_answers_are_neither_cached_nor_framed(http: httpx.AsyncClient) ->
     assert "server" not in response.headers
     documents = await http.get("/docs")
     assert documents.status_code == 200
-    assert "swagger" in documents.text
+    sources = re.findall(r'(?:src|href)="([^"]+)"', documents.text)
+    assert len(sources) >= 3
+    for source in sources:
+        assert (await http.get(source)).status_code == 200, "everything the page needs comes from here"
 
 
 async def test_slow_and_greedy_clients_are_cut_off(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
