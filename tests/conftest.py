@@ -7,8 +7,8 @@ from pathlib import Path
 
 from hypothesis import settings
 
-# tests/interop speaks to daemons too; who starts and feeds them lives with the integration tests.
-sys.path.append(str(Path(__file__).parent / "integration"))
+# Who starts daemons lives with the integration tests, who dissects what they say with the interop ones; both need both.
+sys.path += (str(Path(__file__).parent / folder) for folder in ("integration", "interop"))
 
 # Two shared processors and a disk decide how long an example takes; a time limit on it would only flake.
 settings.register_profile("shared machine", deadline=None)

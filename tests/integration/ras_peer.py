@@ -8,23 +8,27 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import yaml
 from ras_speaker import Message, Speaker
 from running_daemon import Council, process
 
 from gatekeeperd.config import load_config
 from gatekeeperd.core.actions import TransportAddress
-from gatekeeperd.daemon import Daemon
+from gatekeeperd.daemon import Daemon, Ready
+from gatekeeperd.net import clock
 from gatekeeperd.security.keys import KeyPair, parse_public_key
 from gatekeeperd.wire import h225
 
@@ -205,21 +209,41 @@ def daemon_process(config: Path, tap: Tap | None = None) -> Iterator[tuple[Any, 
             zone.close()
 
 
+class HostedZone(Zone):
+    """A daemon in a thread of this process: a test can shift its clock."""
+
+    def __init__(self, daemon: Daemon, loop: asyncio.AbstractEventLoop, ready: Ready, tap: Tap | None) -> None:
+        super().__init__(asdict(ready), tap)
+        self._daemon = daemon
+        self._loop = loop
+        self._shift_s = 0.0
+
+    def let_pass(self, seconds: float) -> None:
+        """Shift the daemon's clock and have it do what has become due."""
+        self._shift_s += seconds
+        self._loop.call_soon_threadsafe(self._daemon._engine._fire)
+
+    def clock(self, identifier: int) -> float:
+        return time.clock_gettime(identifier) + self._shift_s
+
+
 @contextmanager
-def hosted(config: Path, tap: Tap | None = None) -> Iterator[Zone]:
-    """Run the daemon in a thread of this process, so that a test can stop its disk or shift its clock."""
+def hosted(config: Path, tap: Tap | None = None) -> Iterator[HostedZone]:
+    """Run the daemon in a thread of this process."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="daemon")
     thread.start()
 
-    def run(work: Any) -> Any:
+    def run(work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, loop).result(PATIENCE_S)
 
     try:
         daemon = Daemon(load_config(config))
-        zone = Zone(asdict(run(daemon.start())), tap)
+        zone = HostedZone(daemon, loop, run(daemon.start()), tap)
         try:
-            yield zone
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(clock, "_clock_gettime", zone.clock)
+                yield zone
         finally:
             zone.close()
             run(daemon.stop())
@@ -227,3 +251,21 @@ def hosted(config: Path, tap: Tap | None = None) -> Iterator[Zone]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+@contextmanager
+def standing_disk() -> Iterator[None]:
+    """Let no write of this process's witness logs become durable meanwhile, as on a disk that stands still."""
+    goes_on = threading.Event()
+    sync = os.fdatasync
+
+    def wait(descriptor: int) -> None:
+        assert goes_on.wait(PATIENCE_S)
+        sync(descriptor)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fdatasync", wait)
+        try:
+            yield
+        finally:
+            goes_on.set()

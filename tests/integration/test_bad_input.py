@@ -15,13 +15,14 @@ import pytest
 from ras_peer import Peer, Zone, daemon_process, hosted, write_config
 from ras_speaker import Message, reason
 from running_daemon import Council, make_council, vouching
+from tshark import Recorder, dissect, write_pcap
 
 from gatekeeperd.core.ras.messages import NO_UUIES
-from gatekeeperd.net import engine
 from gatekeeperd.net.ras import MAX_DATAGRAM
 from gatekeeperd.security import h235
 from gatekeeperd.security.keys import KeyPair
 from gatekeeperd.security.session import Direction, Exchange, Session, protect
+from gatekeeperd.security.tokens import read_challenge
 from gatekeeperd.wire import h225
 
 A, B, C = b"\x01" * 16, b"\x02" * 16, b"\x03" * 16
@@ -47,8 +48,16 @@ def configured(directory: Path, council: Council) -> Path:
 
 @pytest.fixture(scope="module")
 def zone(tmp_path_factory: pytest.TempPathFactory, council: Council) -> Iterator[Zone]:
-    with daemon_process(configured(tmp_path_factory.mktemp("daemon"), council)) as (_, running):
+    directory = tmp_path_factory.mktemp("daemon")
+    sent = Recorder()
+    with daemon_process(configured(directory, council), sent) as (_, running):
         yield running
+    # Whatever it was sent, what it answers is well-formed.
+    answers = [datagram for datagram in sent.datagrams if datagram.source in running.ras]
+    write_pcap(directory / "answers.pcap", answers)
+    dissected = dissect(directory / "answers.pcap", {port for _, port in running.ras})
+    assert len(dissected) == len(answers)
+    assert not {(answer.name, answer.complaints) for answer in dissected if answer.complaints}
 
 
 @pytest.fixture(scope="module")
@@ -407,21 +416,33 @@ def test_replayed_at_once(zone: Zone, victim: Peer, request_name: str) -> None:
 
 
 @pytest.mark.parametrize("request_name", REQUESTS)
-def test_replayed_later(tmp_path: Path, council: Council, monkeypatch: pytest.MonkeyPatch, request_name: str) -> None:
+def test_replayed_later(tmp_path: Path, council: Council, request_name: str) -> None:
     """Once the answer is forgotten, the counter of the message is remembered."""
     after: dict[str, tuple[str | None, str | None, str | None]] = UNPROVEN | {
         # Its registration is over, so it is a stranger by now.
         "URQ": ("unregistrationReject", "notCurrentlyRegistered", "request.rejected")
     }
-    boottime = engine.boottime
     with hosted(configured(tmp_path, council)) as zone:
         peer = zone.guardian(council.guardian(VICTIM))
         assert peer.register()[0] == "registrationConfirm"
         assert peer.admit(A)[0] == "admissionConfirm"
         pdu = proven(peer, request_name)
         peer.exchange(pdu)
-        monkeypatch.setattr(engine, "boottime", lambda: boottime() + 11)
+        zone.let_pass(11)
         refused(zone, peer, pdu, after[request_name], "NOT_REGISTERED" if request_name == "URQ" else "INVALID_SIGNATURE")
+
+
+def test_a_challenge_grows_old(tmp_path: Path, council: Council) -> None:
+    with hosted(configured(tmp_path, council)) as zone:
+        peer = zone.guardian(council.guardian(VICTIM))
+        challenge = peer.challenge()
+        zone.let_pass(61)
+        answer = h225.decode_ras(peer.exchange(peer.signed_rrq(peer.rrq(), challenge, Exchange.generate())))
+        assert (answer[1]["rejectReason"], reason(answer)) == (("securityDenial", None), "INVALID_SIGNATURE")
+        fresh = read_challenge(answer)
+        assert fresh is not None, "so that it need not ask again"
+        answer = h225.decode_ras(peer.exchange(peer.signed_rrq(peer.rrq(), fresh, Exchange.generate())))
+        assert answer[0] == "registrationConfirm"
 
 
 def test_a_registration_is_not_replayed(zone: Zone, council: Council) -> None:
