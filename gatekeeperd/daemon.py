@@ -108,9 +108,10 @@ class Daemon:
         _log.info("stopped")
 
     async def reload(self) -> None:
-        """Read registry and tokens anew (SIGHUP). What is wrong in them is logged and recorded; the last good ones stay."""
+        """Read registry, passwords and tokens anew (SIGHUP). What is wrong is logged and recorded; all the last good ones stay."""
         try:
             registry = await asyncio.to_thread(load_registry, self._config.registry)
+            passwords = await asyncio.to_thread(_passwords, self._config)
             self._tokens = await asyncio.to_thread(_tokens, self._config)
         except ConfigurationError as error:
             self._reloads["failed"] += 1
@@ -118,6 +119,7 @@ class Daemon:
             where = {"file": error.path.name if error.path else None, "line": error.line, "field": error.field}
             self._record("registry.reload_failed", **where)
             return
+        self._gatekeeper.replace_passwords(passwords)
         self._engine.perform(self._gatekeeper.replace_registry(registry, boottime()))
         self._reloads["ok"] += 1
         _log.info("reloaded: %d guardians, SHA-256 %s", len(registry), registry.digest)
@@ -126,8 +128,7 @@ class Daemon:
         config, stack, loop = self._config, self._stack, asyncio.get_running_loop()
         started = boottime()
         registry = await asyncio.to_thread(load_registry, config.registry)
-        passwords_file = config.gatekeeper.passwords_file
-        passwords = {} if passwords_file is None else load_passwords(passwords_file)
+        passwords = _passwords(config)
         _private_directory(config.state_directory)
         _private_directory(config.witness_directory)
         self._tokens = _tokens(config)
@@ -313,6 +314,11 @@ def _key(directory: Path, name: str) -> KeyPair:
     pair = load_key_file(path)
     (directory / f"{name}.pub").write_text(f"{format_public_key(pair.public)}\n")
     return pair
+
+
+def _passwords(config: Config) -> dict[str, str]:
+    path = config.gatekeeper.passwords_file
+    return {} if path is None else load_passwords(path)
 
 
 def _tokens(config: Config) -> tuple[ApiToken, ...]:

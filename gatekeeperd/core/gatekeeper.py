@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from gatekeeperd.core.actions import Action, Commit, Record, Send, TransportAddress
@@ -379,6 +379,10 @@ class Gatekeeper:
                 self._end_grant(grant.session_id, "registry", transaction, now)
         transaction.record("registry.loaded", context.new_trace(), digest=registry.digest, guardians=len(registry))
         return context.commit(transaction, now)
+
+    def replace_passwords(self, passwords: Mapping[str, str]) -> None:
+        """Take new passwords: an endpoint whose password changed or is gone proves nothing from its next message on."""
+        self._context.settings = replace(self._context.settings, passwords=passwords)
 
     def announce(self, record: Record, now: float) -> Commit:
         """Commit a witness record of the shell's own: start, stop, a reload that failed."""

@@ -299,6 +299,15 @@ def test_password_moved_to_another_endpoint(method, request_name):
     refused(zone, pdu, victim.source)
 
 
+@pytest.mark.parametrize("method", ["md5", "hashed"])
+def test_a_changed_password_ends_what_rested_on_the_old_one(method):
+    zone, peer, proven = _registered_room(method)
+    zone.core.replace_passwords({"room-1": "another horse"})
+    refused(zone, proven(peer.keep_alive()), peer.source)
+    zone.core.replace_passwords({})
+    refused(zone, proven(peer.keep_alive()), peer.source)
+
+
 def test_md5_proves_the_sender_and_not_the_message():
     """What docs/security.md says of H.235.0 passwords: who can read the network can speak for 30 s as who was heard."""
     zone, peer, proven = _registered_room("md5")
