@@ -400,11 +400,15 @@ def test_a_voucher_holds_for_its_alias_and_address_alone():
     assert reason(Peer(zone, "192.0.2.30", "bedroom").register()) == "INVALID_SIGNATURE"
 
 
-def test_more_bandwidth_than_vouched_for_is_refused():
-    zone, peer = vouched_zone()
+def test_nobody_gets_more_bandwidth_than_was_vouched_for():
+    zone, peer = vouched_zone(vouch_lifetime_s=30)
     admit(zone, voucher(zone))
     peer.register()
-    assert reason(peer.admit(A, bandwidth=6_401)) == "INVALID_SIGNATURE"
+    assert peer.admit(A, bandwidth=100_000)[1]["bandWidth"] == 6_400
+    assert peer.ask(peer.brq(A, bandwidth=100_000))[1]["bandWidth"] == 6_400
+    zone.advance(31)
+    assert peer.ask(peer.brq(A, bandwidth=100_000))[1]["bandWidth"] == 6_400, "also when the voucher's time is over"
+    assert zone.core.bandwidth_in_use_bps == 640_000
 
 
 @pytest.mark.parametrize("request_name", ["URQ", "DRQ"])

@@ -167,8 +167,6 @@ def _claims(context: Context, request: Request, caller: Caller) -> _Claims:
         renewal = context.state.call(call_identifier(request.value), registration.endpoint_identifier)
         if grant is None or (not grant.calls_left and renewal is None):
             authentication = Authentication(verified=False, method=Method.VOUCHED, detail="the voucher is used up")
-        elif not renewal and request.value["bandWidth"] * BANDWIDTH_UNIT_BPS > grant.bandwidth_bps:
-            authentication = Authentication(verified=False, method=Method.VOUCHED, detail="more bandwidth than was vouched for")
     if grant is not None:
         return _Claims(authentication, grant.call_id, grant.call_type, grant.has_pii, grant)
     return _Claims(authentication, unclaimed, CallType.ROUTINE, has_pii=False)
@@ -223,14 +221,16 @@ def _may_answer(context: Context, request: Request, caller: Caller) -> bool:
 # The verdict
 
 
-def _weighed_bps(context: Context, asked_bps: int, registration: Registration, guardian: Guardian | None) -> int:
-    """Return what the gates weigh: of an endpoint that signs no figure, at most what one call may have.
+def _weighed_bps(context: Context, asked_bps: int, claims: _Claims, guardian: Guardian | None) -> int:
+    """Return what the gates weigh: of an endpoint that signs no figure, at most what it may have.
 
     Such endpoints ask for the most that they can, whatever the call (h323plus: 10 Mbit/s, for audio too); the ACF may
-    grant less (H.225.0 v7 section 7.11.2). Who signs a figure, or was vouched for with one, is held to it.
+    grant less (H.225.0 v7 section 7.11.2).
     """
-    if registration.method in {Method.SIGNATURE, Method.VOUCHED}:
+    if claims.authentication.method is Method.SIGNATURE:
         return asked_bps
+    if claims.grant is not None:
+        return min(asked_bps, claims.grant.bandwidth_bps)
     per_call_bps = context.settings.limits.per_call_bps
     return min(asked_bps, per_call_bps if guardian is None else min(per_call_bps, guardian.bandwidth_quota_bps))
 
@@ -254,7 +254,7 @@ def _judge(
             call_id=claims.call_id,
             call_type=claims.call_type,
             has_pii=claims.has_pii,
-            bandwidth_bps=_weighed_bps(context, asked_bps, registration, guardian),
+            bandwidth_bps=_weighed_bps(context, asked_bps, claims, guardian),
             authentication=authentication,
             texts=alias_texts("srcInfo", value["srcInfo"])
             + alias_texts("destinationInfo", value.get("destinationInfo", ()))

@@ -58,6 +58,10 @@ def bandwidth_request(context: Context, request: Request) -> list[Action]:
             fields={"allowedBandWidth": 0},
         )
     wanted_bps = max(request.value["bandWidth"] * BANDWIDTH_UNIT_BPS, limits.floor_bps)
+    if registration.method is Method.VOUCHED:
+        # The guardian signed a figure, and the endpoint can't raise that by itself; a BCF may grant less (section 7.12.2).
+        grant = context.state.grant(registration.grant or "")
+        wanted_bps = min(wanted_bps, max(call.bandwidth_bps, grant.bandwidth_bps if grant else 0))
     usage = context.state.usage(call.account, call.room, live_registration=True, without=call)
     guardian = context.registry.get(call.terminal_id) if call.terminal_id else None
     # Only an admission may pre-empt: a call that grows takes what is free.
