@@ -66,6 +66,14 @@ def write_config(directory: Path, council: Council, **sections: Any) -> Path:
     return path
 
 
+def eventually(condition: Callable[[], bool]) -> None:
+    """Return when ``condition`` holds."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to be"
+        time.sleep(0.02)
+
+
 class Zone:
     """One running daemon: its sockets, its HTTPS API, its metrics, its witness log. ``tap`` sees every datagram of its peers."""
 
@@ -178,14 +186,18 @@ class Peer(Speaker):
         self.say(pdu)
         return self.answer_to(pdu)
 
-    def rest(self) -> list[Message]:
-        """Return what has arrived and nobody waited for, without waiting for more."""
+    def arrived(self) -> list[bytes]:
+        """Return the datagrams that have arrived and that nobody waited for, without waiting for more."""
         found = []
         while True:
             try:
-                found.append(h225.decode_ras(self.hear(0)))
+                found.append(self.hear(0))
             except BlockingIOError:
                 return found
+
+    def rest(self) -> list[Message]:
+        """Return what has arrived and nobody waited for, decoded."""
+        return [h225.decode_ras(data) for data in self.arrived()]
 
     def expect(self, name: str) -> tuple[Message, bytes]:
         """Return the oldest message of that name that the gatekeeper said unasked, waiting for it where it is still to come."""
@@ -195,6 +207,13 @@ class Peer(Speaker):
                     return self.heard.pop(index)
             data = self.hear()
             self.heard.append((h225.decode_ras(data), data))
+
+    def confirm(self, request: str, answer: str) -> Message:
+        """Wait for a request of the gatekeeper's, check its MAC, answer it and return it."""
+        message, data = self.expect(request)
+        assert self.is_authentic(data)
+        self.say(self.protected((answer, {"requestSeqNum": message[1]["requestSeqNum"]})))
+        return message
 
 
 @contextmanager

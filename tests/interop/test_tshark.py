@@ -244,7 +244,7 @@ def the_gatekeepers_own(zone: HostedZone, council: Council, first: Peer, second:
     """IRQ, DRQ and URQ, each with its answer."""
     (session,) = zone.sessions(first.terminal_id)
     zone.http.delete(f"/api/admission/session/{session['session_id']}").raise_for_status()
-    confirm(first, "disengageRequest", "disengageConfirm")
+    first.confirm("disengageRequest", "disengageConfirm")
     zone.let_pass(2 * ROOM_IRR_S)
     for _ in (B, C):
         (_, asked), _ = second.expect("infoRequest")
@@ -253,15 +253,8 @@ def the_gatekeepers_own(zone: HostedZone, council: Council, first: Peer, second:
     assert len(zone.sessions(second.terminal_id)) == 2
     elsewhere = zone.guardian(council.guardian(0))
     assert elsewhere.register()[0] == "registrationConfirm"
-    confirm(first, "unregistrationRequest", "unregistrationConfirm")
+    first.confirm("unregistrationRequest", "unregistrationConfirm")
     zone.settle()
-
-
-def confirm(peer: Peer, request: str, answer: str) -> None:
-    """Answer a request of the gatekeeper's."""
-    (_, value), data = peer.expect(request)
-    assert peer.is_authentic(data)
-    peer.say(peer.protected((answer, {"requestSeqNum": value["requestSeqNum"]})))
 
 
 def direct(directory: Path, council: Council, recorder: Recorder) -> set[int]:

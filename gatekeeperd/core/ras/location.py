@@ -17,17 +17,21 @@ def location_request(context: Context, request: Request) -> list[Action]:
     reply_to = _reply_address(request)
     if reply_to is None or not _may_ask(context, request):
         # To a stranger's replyAddress nothing is sent at all: we are nobody's reflector.
-        return context.reject(request, "requestDenied", RejectReason.NOT_REGISTERED)
+        return _refuse(context, request, "requestDenied", RejectReason.NOT_REGISTERED)
     where = _locate(context, request)
     if where is None:
-        # On the multicast group who doesn't know keeps silent (H.225.0 section 7.14).
-        return [] if request.multicast else context.reject(request, "notRegistered", RejectReason.GATEKEEPER_ERROR)
+        return _refuse(context, request, "notRegistered", RejectReason.GATEKEEPER_ERROR)
     body: dict[str, Any] = {
         "requestSeqNum": request.sequence,
         "callSignalAddress": transport_address(where),
         "rasAddress": transport_address(context.ras_address(request.source)),
     }
     return context.answer(request, ("locationConfirm", body), keep=False)
+
+
+def _refuse(context: Context, request: Request, choice: str, reason: RejectReason) -> list[Action]:
+    """Refuse; on the multicast group who can't tell keeps silent instead (H.225.0 section 7.14)."""
+    return [] if request.multicast else context.reject(request, choice, reason)
 
 
 def _reply_address(request: Request) -> TransportAddress | None:
