@@ -54,7 +54,11 @@ TARGETS = {
 def machine() -> str:
     """Name the machine that the figures belong to."""
     model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
         platform.machine(),
     )
     codec = "compiled" if COMPILED else "interpreted"
@@ -70,7 +74,11 @@ def main() -> None:
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as progress:
         for title, run in SUITES:
             task = progress.add_task(title, total=None)
-            results = run(lambda what, task=task, title=title: progress.update(task, description=f"{title}: {what}")) if run is bench_ras.run else run()
+            results = (
+                run(lambda what, task=task, title=title: progress.update(task, description=f"{title}: {what}"))
+                if run is bench_ras.run
+                else run()
+            )
             chapters.append((title, results))
             progress.update(task, description=f"{title}: {len(results)} figures", total=1, completed=1)
     for title, results in chapters:
@@ -123,7 +131,13 @@ def _document(chapters: list[tuple[str, list[dict[str, Any]]]], where: str, when
         "(none: 1,000). `rss` is the daemon's resident memory.",
     ]
     for title, results in chapters:
-        lines += ["", f"## {title}", "", "| figure | unit | median | min | max | runs | target |", "|---|---|---:|---:|---:|---:|---|"]
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            "| figure | unit | median | min | max | runs | target |",
+            "|---|---|---:|---:|---:|---:|---|",
+        ]
         lines += [
             f"| `{result['name']}` | {result['unit']} | {_number(result['median'])} | {_number(result['min'])} | {_number(result['max'])} "
             f"| {result['runs']} | {_verdict(result)} |"
