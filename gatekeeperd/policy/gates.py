@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Final
 
@@ -139,6 +139,12 @@ class GateResult:
     passed: bool
     rule: str
     detail: str = ""
+    #: As it stands in the witness log; made once, since nearly all results are the constants below.
+    written: dict[str, Json] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        written = {"gate": self.gate.value, "passed": self.passed, "rule": self.rule, "detail": self.detail}
+        object.__setattr__(self, "written", written)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,10 +190,7 @@ class Decision:
                 "total_bps": usage.total_bps,
                 "room_participants": usage.room_participants,
             },
-            "gates": [
-                {"gate": result.gate.value, "passed": result.passed, "rule": result.rule, "detail": result.detail}
-                for result in self.gates
-            ],
+            "gates": [result.written for result in self.gates],
         }
 
 

@@ -193,9 +193,7 @@ class PiiRules:
         has_digit = _DIGIT.search(folded) is not None
         free = _ADDRESS.fullmatch(folded) is None
         return tuple(
-            rule.name
-            for rule in self.rules
-            if (has_digit or not rule.numeric) and (free or rule.document) and rule.finds(folded)
+            rule.name for rule in self.rules if (has_digit or not rule.numeric) and (free or rule.document) and rule.finds(folded)
         )
 
 
