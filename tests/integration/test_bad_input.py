@@ -185,7 +185,7 @@ def test_a_large_message_within_the_limit_is_read(victim: Peer) -> None:
 
 def test_more_fields_than_any_message_needs(zone: Zone, victim: Peer) -> None:
     watch = Watch(zone)
-    victim.say(h225.encode_ras(victim.rrq(terminalAlias=[("dialledDigits", "1")] * 2_000)))
+    victim.say(h225.encode_ras(victim.rrq(terminalAlias=[("dialledDigits", "1")] * 2_600)))
     assert watch.dropped("malformed") == 1
     watch.nothing_changed()
     unbroken(victim)
