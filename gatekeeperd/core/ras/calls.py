@@ -130,7 +130,7 @@ def _unregister(context: Context, request: Request, endpoint_identifier: str, tr
         return context.reject(request, "notCurrentlyRegistered", RejectReason.NOT_REGISTERED)
     message = ("unregistrationConfirm", {"requestSeqNum": request.sequence})
     # Encoded first, because the session that protects it ends here.
-    data = context.encode(message, registration)
+    data = context.encode(message, registration, request.now)
     closing.unregister(context, registration, "unregistered", transaction, request.now)
     return context.answer_octets(request, message[0], data, transaction=transaction)
 

@@ -14,6 +14,9 @@ from gatekeeperd.security.tokens import challenge_token
 #: How the url-ID of a terminal that can sign begins.
 GUARDIAN_PREFIX = "if://guardian/"
 
+#: What a room system may do with its password, the better one first: H.235.1 covers the message, MD5 only names its sender.
+PASSWORD_ALGORITHMS = (oids.HMAC_SHA1_96, oids.MD5)
+
 
 def gatekeeper_request(context: Context, request: Request) -> list[Action]:
     """Answer a GRQ: a guardian gets the challenge that its RRQ must sign."""
@@ -32,8 +35,11 @@ def gatekeeper_request(context: Context, request: Request) -> list[Action]:
     # Every name of that form gets one: who is a guardian is not told to who only asks.
     if any(text.startswith(GUARDIAN_PREFIX) for _, text in aliases):
         body["tokens"] = [challenge_token(context.challenger.make(request.source, request.now))]
-    elif settings.passwords and oids.MD5 in request.value.get("algorithmOIDs", ()):
-        body |= {"authenticationMode": ("pwdHash", None), "algorithmOID": oids.MD5}
+    elif settings.passwords:
+        offered = request.value.get("algorithmOIDs", ())
+        chosen = next((algorithm for algorithm in PASSWORD_ALGORITHMS if algorithm in offered), None)
+        if chosen is not None:
+            body |= {"authenticationMode": ("pwdHash", None), "algorithmOID": chosen}
     body |= alternates(context)
     return context.answer(request, ("gatekeeperConfirm", body), keep=False, behind=False)
 
