@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from gatekeeperd.core.actions import Action, Commit, Record, Send, TransportAddress
 from gatekeeperd.core.ras import admission, calls, closing, discovery, information, location, registration, vouching
+from gatekeeperd.core.ras.answers import digest
 from gatekeeperd.core.ras.authentication import privileged
 from gatekeeperd.core.ras.context import REQUEST_TIMEOUT_S, REQUEST_TRIES, Context, Purpose, Request, Stats
 from gatekeeperd.core.ras.model import Call
@@ -139,7 +140,7 @@ class Gatekeeper:
             name, value = h225.decode_ras(data)
         except DecodeError as error:
             return self._malformed(source, now, str(error))
-        request = Request(name, value, data, source, now, multicast)
+        request = Request(name, value, data, source, now, multicast, digest(data, source))
         if not in_budget and not self._is_privileged(request):
             stats.dropped["rate_limited"] += 1
             return []

@@ -125,7 +125,7 @@ def _resolve(context: Context, request: Request) -> Destination:
     asked = False
     for name, alias in _asked_for(request):
         asked = True
-        if name.casefold() in {room.casefold() for room in context.settings.rooms} or name.startswith(CONFERENCE_PREFIX):
+        if name.casefold() in context.rooms or name.startswith(CONFERENCE_PREFIX):
             return Destination(name, name.casefold(), None)
         if isinstance(alias, tuple):
             if alias in context.settings.call_signal_addresses:

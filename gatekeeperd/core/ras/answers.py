@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import blake2b
 
 from gatekeeperd.core.actions import Change, TransportAddress
@@ -17,9 +17,9 @@ from gatekeeperd.core.actions import Change, TransportAddress
 KIND = "answer"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
-    """One kept answer. ``waits`` while its commit is on its way; ``stored`` when the store holds it too."""
+    """One kept answer. ``waits`` while its commit is on its way, which alone changes; ``stored`` when the store holds it too."""
 
     data: bytes
     answers: str
@@ -46,9 +46,6 @@ class AnswerCache:
         self._expired: list[str] = []
         self._answers = OrderedDict((key, Answer(data, "", now, waits=False, stored=True)) for key, data in stored.items())
 
-    def __len__(self) -> int:
-        return len(self._answers)
-
     def get(self, key: str, now: float) -> Answer | None:
         """Return the answer to that request, ``None`` if it is not kept or too old."""
         answer = self._answers.get(key)
@@ -60,7 +57,7 @@ class AnswerCache:
         """Let an answer be repeated: its commit is durable."""
         answer = self._answers.get(key)
         if answer is not None:
-            self._answers[key] = replace(answer, waits=False)
+            answer.waits = False
 
     def keep(self, key: str, answer: Answer) -> list[Change]:
         """Keep one answer and return what the commit has to write and delete for it."""

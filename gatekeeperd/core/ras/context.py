@@ -16,18 +16,16 @@ from typing import Any
 from gatekeeperd.core.actions import Action, Commit, Json, Record, Send, TransportAddress
 from gatekeeperd.core.ras import messages
 from gatekeeperd.core.ras.answers import KIND as ANSWER_KIND
-from gatekeeperd.core.ras.answers import Answer, AnswerCache, digest
+from gatekeeperd.core.ras.answers import Answer, AnswerCache
 from gatekeeperd.core.ras.links import Link, Standing
 from gatekeeperd.core.ras.messages import Message
 from gatekeeperd.core.ras.model import Registration
 from gatekeeperd.core.ras.state import State, Transaction
 from gatekeeperd.core.ras.timers import Timers
 from gatekeeperd.core.settings import Settings
-from gatekeeperd.policy.gates import Method
 from gatekeeperd.policy.limits import SourceLimiter, TokenBucket
 from gatekeeperd.policy.reasons import RejectReason
 from gatekeeperd.policy.registry import Registry
-from gatekeeperd.security import h235
 from gatekeeperd.security import session as sessions
 from gatekeeperd.security.challenge import Challenger
 from gatekeeperd.security.keys import KeyPair
@@ -54,7 +52,9 @@ class Request:
     pdu: bytes
     source: TransportAddress
     now: float
-    multicast: bool = False
+    multicast: bool
+    #: Names these octets from this source: what their retransmission is known by.
+    digest: str
 
     @property
     def message(self) -> Message:
@@ -131,6 +131,8 @@ class Context:
         randbytes: Callable[[int], bytes],
     ) -> None:
         self.settings = settings
+        #: Names of the appliance's rooms, as aliases are compared.
+        self.rooms = frozenset(room.casefold() for room in settings.rooms)
         self.registry = registry
         self.service_key = service_key
         self.epoch = epoch
@@ -205,42 +207,20 @@ class Context:
         self.state.put_registration(renewed, transaction)
         return renewed
 
-    def encode(self, message: Message, registration: Registration | None, now: float) -> bytes:
-        """Write a message of ours, proved as its endpoint proves its own.
-
-        That is the MAC and, where due, the fresh challenge of a session, or an H.235.1 token; else nothing.
-        """
+    def encode(self, message: Message, registration: Registration | None) -> bytes:
+        """Write a message of ours, with the MAC and, where due, the fresh challenge of the endpoint's session."""
         link = self.links.get(registration.endpoint_identifier) if registration else None
-        if registration is not None and registration.method is Method.H235_1:
-            return self._hashed(message, registration, now)
         if registration is None or registration.session is None or link is None:
             return h225.encode_ras(message)
         if link.next_is_live and registration.next_challenge:
             message = with_tokens(message, challenge_token(registration.next_challenge))
         return sessions.protect(message, registration.session, link.next_counter(), Direction.TO_TERMINAL)
 
-    def _hashed(self, message: Message, registration: Registration, now: float) -> bytes:
-        """Write a message with an H.235.1 token: an endpoint that uses it takes nothing without (clause 12)."""
-        password = self.settings.passwords.get(registration.credential_alias or "")
-        if password is None:
-            return h225.encode_ras(message)
-        return h235.sign_hashed(
-            message,
-            password=password,
-            senders_id=self.settings.gatekeeper_identifier,
-            # In the RCF too: h323plus reads its endpointIdentifier there before it checks the token.
-            general_id=registration.endpoint_identifier,
-            random=int.from_bytes(self.randbytes(4), "big") >> 1,
-            time_stamp=int(self.wall(now)),
-        )
-
     # Answers
 
     def retransmitted(self, request: Request) -> Answer | None:
         """Return the answer that these very octets from this source already got, if it is kept."""
-        if not self._answers:
-            return None
-        return self._answers.get(digest(request.pdu, request.source), request.now)
+        return self._answers.get(request.digest, request.now)
 
     def answer(
         self,
@@ -253,7 +233,7 @@ class Context:
         behind: bool = True,
     ) -> list[Action]:
         """Answer with a message value; see :meth:`answer_octets`."""
-        data = self.encode(message, registration, request.now)
+        data = self.encode(message, registration)
         return self.answer_octets(
             request, message[0], data, registration=registration, transaction=transaction, keep=keep, behind=behind
         )
@@ -277,7 +257,7 @@ class Context:
         self.stats.answered[name] += 1
         send = Send(data, request.source, request.name)
         changed = bool(transaction)
-        key = digest(request.pdu, request.source) if keep else ""
+        key = request.digest if keep else ""
         if not changed and not (behind and self._pending):
             if keep:
                 self._answers.keep(key, Answer(data, request.name, request.now, waits=False, stored=False))
@@ -336,7 +316,7 @@ class Context:
         self.stats.answered["requestInProgress"] += 1
         delay_ms = int(REQUEST_TRIES * REQUEST_TIMEOUT_S * 1000)
         message: Message = ("requestInProgress", {"requestSeqNum": request.sequence, "delay": delay_ms})
-        return Send(self.encode(message, registration, request.now), request.source)
+        return Send(self.encode(message, registration), request.source)
 
     # Refusals
 
@@ -399,7 +379,7 @@ class Context:
         """Send a request of ours after the commit at hand, and repeat it until it is answered or its tries are used up."""
         sequence = self._next_sequence()
         name, body = message
-        data = self.encode((name, {"requestSeqNum": sequence} | body), registration, now)
+        data = self.encode((name, {"requestSeqNum": sequence} | body), registration)
         self.asked[sequence] = Asked(data, registration.source, purpose, registration.endpoint_identifier, call, request)
         self.timers.set(("asked", str(sequence)), now + REQUEST_TIMEOUT_S)
         transaction.sends.append(Send(data, registration.source))

@@ -263,10 +263,9 @@ def _aliases(context: Context, request: Request, identity: _Identity) -> tuple[A
     aliases = text_aliases(request.value.get("terminalAlias", ()))
     if len(aliases) > MAX_ALIASES:
         raise Refused(RejectReason.GATEKEEPER_ERROR, f"more than {MAX_ALIASES} aliases")
-    rooms = {room.casefold() for room in context.settings.rooms}
     for alias in aliases:
         owner = context.registry.owner_of(alias[1])
-        if normal_alias(alias) in rooms or (owner is not None and owner.terminal_id != identity.terminal_id):
+        if normal_alias(alias) in context.rooms or (owner is not None and owner.terminal_id != identity.terminal_id):
             raise Refused(RejectReason.INVALID_SIGNATURE, "an alias belongs to somebody else")
     if identity.method is Method.SIGNATURE and identity.terminal_id is not None:
         own: Alias = ("url-ID", identity.terminal_id)
