@@ -23,9 +23,11 @@ from gatekeeperd.core.ras.model import Registration
 from gatekeeperd.core.ras.state import State, Transaction
 from gatekeeperd.core.ras.timers import Timers
 from gatekeeperd.core.settings import Settings
+from gatekeeperd.policy.gates import Method
 from gatekeeperd.policy.limits import SourceLimiter, TokenBucket
 from gatekeeperd.policy.reasons import RejectReason
 from gatekeeperd.policy.registry import Registry
+from gatekeeperd.security import h235
 from gatekeeperd.security import session as sessions
 from gatekeeperd.security.challenge import Challenger
 from gatekeeperd.security.keys import KeyPair
@@ -207,14 +209,34 @@ class Context:
         self.state.put_registration(renewed, transaction)
         return renewed
 
-    def encode(self, message: Message, registration: Registration | None) -> bytes:
-        """Write a message of ours, with the MAC and, where due, the fresh challenge of the endpoint's session."""
+    def encode(self, message: Message, registration: Registration | None, now: float) -> bytes:
+        """Write a message of ours, proved as its endpoint proves its own.
+
+        That is the MAC and, where due, the fresh challenge of a session, or an H.235.1 token; else nothing.
+        """
         link = self.links.get(registration.endpoint_identifier) if registration else None
+        if registration is not None and registration.method is Method.H235_1:
+            return self._hashed(message, registration, now)
         if registration is None or registration.session is None or link is None:
             return h225.encode_ras(message)
         if link.next_is_live and registration.next_challenge:
             message = with_tokens(message, challenge_token(registration.next_challenge))
         return sessions.protect(message, registration.session, link.next_counter(), Direction.TO_TERMINAL)
+
+    def _hashed(self, message: Message, registration: Registration, now: float) -> bytes:
+        """Write a message with an H.235.1 token: an endpoint that uses it takes nothing without (clause 12)."""
+        password = self.settings.passwords.get(registration.credential_alias or "")
+        if password is None:
+            return h225.encode_ras(message)
+        return h235.sign_hashed(
+            message,
+            password=password,
+            senders_id=self.settings.gatekeeper_identifier,
+            # In the RCF too: h323plus reads its endpointIdentifier there before it checks the token.
+            general_id=registration.endpoint_identifier,
+            random=int.from_bytes(self.randbytes(4), "big") >> 1,
+            time_stamp=int(self.wall(now)),
+        )
 
     # Answers
 
@@ -233,7 +255,7 @@ class Context:
         behind: bool = True,
     ) -> list[Action]:
         """Answer with a message value; see :meth:`answer_octets`."""
-        data = self.encode(message, registration)
+        data = self.encode(message, registration, request.now)
         return self.answer_octets(
             request, message[0], data, registration=registration, transaction=transaction, keep=keep, behind=behind
         )
@@ -316,7 +338,7 @@ class Context:
         self.stats.answered["requestInProgress"] += 1
         delay_ms = int(REQUEST_TRIES * REQUEST_TIMEOUT_S * 1000)
         message: Message = ("requestInProgress", {"requestSeqNum": request.sequence, "delay": delay_ms})
-        return Send(self.encode(message, registration), request.source)
+        return Send(self.encode(message, registration, request.now), request.source)
 
     # Refusals
 
@@ -379,7 +401,7 @@ class Context:
         """Send a request of ours after the commit at hand, and repeat it until it is answered or its tries are used up."""
         sequence = self._next_sequence()
         name, body = message
-        data = self.encode((name, {"requestSeqNum": sequence} | body), registration)
+        data = self.encode((name, {"requestSeqNum": sequence} | body), registration, now)
         self.asked[sequence] = Asked(data, registration.source, purpose, registration.endpoint_identifier, call, request)
         self.timers.set(("asked", str(sequence)), now + REQUEST_TIMEOUT_S)
         transaction.sends.append(Send(data, registration.source))
