@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -118,3 +120,8 @@ def refused(zone: Zone, sender: Peer, pdu: bytes, expected: tuple[str | None, st
     if event is not None:
         assert [told["reason"] for told in watch.told(event)] == [why]
     watch.nothing_changed()
+
+
+def skewed(skew: int) -> int:
+    """Return a time stamp that is too far off, and still is when it arrives a few seconds later than planned."""
+    return math.ceil(time.time()) + skew + 5 if skew > 0 else int(time.time()) + skew

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from attacks import MISPLACED, REQUESTS, UNPROVEN, A, C, Watch, denied, proven, refused, unbroken
+from attacks import MISPLACED, REQUESTS, UNPROVEN, A, C, Watch, denied, proven, refused, skewed, unbroken
 from ras_peer import Peer, Zone, daemon_process, eventually, hosted, write_config
 from ras_speaker import Message, reason
 from running_daemon import Council, make_council, vouching
@@ -393,11 +392,6 @@ def test_clock_skewed_h235_token(zone: Zone, method: str, skew: int) -> None:
     watch.nothing_changed()
     tolerated = int(time.time()) + (29 if skew > 0 else 0)
     assert h225.decode_ras(peer.exchange(room_rrq(peer, method, tolerated)))[0] == "registrationConfirm"
-
-
-def skewed(skew: int) -> int:
-    """Return a time stamp that is too far off, and still is when it arrives a few seconds later than planned."""
-    return math.ceil(time.time()) + skew + 5 if skew > 0 else int(time.time()) + skew
 
 
 @pytest.mark.parametrize("skew", [-31, 31])
