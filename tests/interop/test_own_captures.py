@@ -143,7 +143,7 @@ DIRECT = {"call_model": CallModel.DIRECT, "irr_frequency_s": 10}
 
 
 class Replay:
-    """A core at the time of the capture, that gives the endpointIdentifiers which the endpoints were given then."""
+    """A core at the time of the capture, that gives the numbers and endpointIdentifiers which were given then."""
 
     def __init__(self, started: float, guardians: tuple[Guardian, ...], settings: dict[str, Any]) -> None:
         self.identifiers: list[bytes] = []
@@ -167,7 +167,10 @@ class Replay:
         self.answers: dict[str, list[str]] = defaultdict(list)
 
     def _randbytes(self, count: int) -> bytes:
-        return self.identifiers.pop() if count == 16 and self.identifiers else secrets.token_bytes(count)
+        if count == 16 and self.identifiers:
+            return self.identifiers.pop()
+        # Two octets are where the numbers of the gatekeeper's own requests begin: from 1, as the recorded daemon did.
+        return bytes(2) if count == 2 else secrets.token_bytes(count)
 
     def vouch(self, terminal: str, alias: str, host: str) -> None:
         body = {
