@@ -193,6 +193,8 @@ class RatesSection:
     per_session_per_s: Annotated[float, Field(gt=0)] = 100.0
     per_session_burst: Count = 200
     max_sources: Count = 4096
+    stranger_records_per_s: Annotated[float, Field(gt=0)] = 5.0
+    stranger_records_burst: Count = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)

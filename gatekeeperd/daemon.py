@@ -215,6 +215,8 @@ class Daemon:
             {"version": __version__, "registry": registry.digest, "guardians": len(registry)},
         )
         await self._engine.commit(self._gatekeeper.announce(begun, boottime()))
+        # The registry may have changed while we were down.
+        self._engine.perform(self._gatekeeper.enforce_registry(boottime()))
         sockets.listen(loop, self._engine.receive, self._engine.arm)
         stack.callback(sockets.stop_listening, loop)
         self._engine.arm()

@@ -32,6 +32,10 @@ class SecurityError(GuardianError):
     """A signature, MAC, token or password does not hold. The message is for our log, never for the peer."""
 
 
+class PolicyError(GuardianError):
+    """The gates and the tables disagree: a bug on our side, found before anything was committed."""
+
+
 class StoreError(GuardianError):
     """A commit did not become durable, or the stored state can't be read. Nothing of it was acknowledged."""
 

@@ -8,23 +8,42 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from gatekeeperd.core.actions import Action, Commit, Record, Send, TransportAddress
-from gatekeeperd.core.ras import admission, calls, closing, discovery, information, location, registration, vouching
+from gatekeeperd.core.ras import (
+    admission,
+    calls,
+    closing,
+    deadlines,
+    discovery,
+    enforcement,
+    information,
+    location,
+    registration,
+    vouching,
+)
 from gatekeeperd.core.ras.answers import digest
 from gatekeeperd.core.ras.authentication import privileged
-from gatekeeperd.core.ras.context import REQUEST_TIMEOUT_S, REQUEST_TRIES, Context, Purpose, Request, Stats
-from gatekeeperd.core.ras.model import Call
+from gatekeeperd.core.ras.context import Context, Request, Stats
 from gatekeeperd.core.ras.state import Transaction
 from gatekeeperd.core.ras.vouching import AdmissionAnswer, VouchedAdmission
 from gatekeeperd.core.settings import Settings
 from gatekeeperd.errors import DecodeError, SecurityError
-from gatekeeperd.policy.registry import GuardianStatus, Registry
+from gatekeeperd.policy.registry import Registry
 from gatekeeperd.security.keys import KeyPair
 from gatekeeperd.security.tokens import read_challenge
 from gatekeeperd.wire import h225
+
+#: XRS repeats the whole message, with some octets of its own.
+MAX_UNKNOWN_OCTETS = h225.MAX_RAS_OCTETS - 64
+
+#: Timers in one go: what more is due waits for the next turn, so that the shell's loop is never held up for long.
+MAX_TIMERS = 256
+
+#: When a timer that failed is tried again.
+FAILED_TIMER_S = 5.0
 
 Handler: TypeAlias = Callable[[Context, Request], list[Action]]
 
@@ -115,17 +134,6 @@ class Gatekeeper:
         self._context = Context(
             settings, registry, service_key=service_key, epoch=epoch, stored=stored, now=now, wall=wall, randbytes=randbytes
         )
-        self._resume(now)
-
-    def _resume(self, now: float) -> None:
-        """Give everything that was restored its whole time again."""
-        context = self._context
-        for item in context.state.registrations():
-            context.timers.set(("registration", item.endpoint_identifier), now + item.time_to_live_s)
-        for call in context.state.calls():
-            admission.start_call_timers(context, call, now)
-        for grant in context.state.grants():
-            context.timers.set(("grant", grant.session_id), now + grant.lifetime_s)
 
     # Datagrams
 
@@ -150,19 +158,25 @@ class Gatekeeper:
             stats.dropped["retransmission"] += kept.waits
             return [] if kept.waits else [Send(kept.data, source, name)]
         handler = HANDLERS.get(name)
-        if handler is not None:
-            try:
-                return handler(context, request)
-            except SecurityError as error:
-                return self._malformed(source, now, str(error))
-        if name in SILENT:
-            stats.dropped["unexpected"] += 1
-            return []
-        return self._not_understood(request)
+        if handler is None:
+            return self._not_understood(request)
+        context.begin()
+        try:
+            return handler(context, request)
+        except SecurityError as error:
+            context.undo(now)
+            return self._malformed(source, now, str(error))
+        except BaseException:
+            # A bug of ours. Whatever it is, memory must not be ahead of the store.
+            context.undo(now)
+            raise
 
     def _is_privileged(self, request: Request) -> bool:
         """Say whether an empty source bucket may be passed by: a good MAC, or a cookie that this source was given."""
-        if privileged(self._context, request):
+        context = self._context
+        if context.retransmitted(request) is not None:
+            return context.repeats.take(request.now)
+        if privileged(context, request):
             return True
         if request.name != "registrationRequest":
             return False
@@ -170,10 +184,10 @@ class Gatekeeper:
             challenge = read_challenge(request.message)
             if challenge is None:
                 return False
-            self._context.challenger.check(challenge, request.source, request.now)
+            context.challenger.check(challenge, request.source, request.now)
         except SecurityError:
             return False
-        return True
+        return context.cookie_limiter.take(request.source[0], request.now)
 
     def _malformed(self, source: TransportAddress, now: float, error: str) -> list[Action]:
         """Drop, count and record. H.225.0 has no answer to what can't be read."""
@@ -183,7 +197,10 @@ class Gatekeeper:
         return self._context.commit(transaction, now)
 
     def _not_understood(self, request: Request) -> list[Action]:
-        """Answer XRS (H.225.0 section 7.20)."""
+        """Answer XRS (H.225.0 section 7.20), unless that would answer an answer or not fit a datagram."""
+        if request.name in SILENT or len(request.pdu) > MAX_UNKNOWN_OCTETS:
+            self._context.stats.dropped["unexpected"] += 1
+            return []
         sequence = request.value.get("requestSeqNum") if isinstance(request.value, dict) else None
         body: dict[str, Any] = {"requestSeqNum": sequence or 1, "messageNotUnderstood": request.pdu}
         return self._context.answer(request, ("unknownMessageResponse", body), keep=False)
@@ -195,108 +212,28 @@ class Gatekeeper:
         return self._context.timers.next()
 
     def handle_timer(self, now: float) -> list[Action]:
-        """Do everything that is due at ``now``."""
+        """Do what is due at ``now``, at most ``MAX_TIMERS`` things: :meth:`get_timer` tells whether there is more.
+
+        A bug of ours raises, but never at the cost of actions that were ready: they are returned, and it raises next time.
+        """
+        context = self._context
         actions: list[Action] = []
-        while (key := self._context.timers.pop_due(now)) is not None:
+        for _ in range(MAX_TIMERS):
+            key = context.timers.pop_due(now)
+            if key is None:
+                break
             kind, name = key
-            actions += self._DUE[kind](self, name, now)
+            context.begin()
+            try:
+                actions += deadlines.DUE[kind](context, name, now)
+            except BaseException:
+                context.undo(now)
+                if actions:
+                    context.timers.set(key, now)
+                    return actions
+                context.timers.set(key, now + FAILED_TIMER_S)
+                raise
         return actions
-
-    def _registration_due(self, identifier: str, now: float) -> list[Action]:
-        """Ask once more (IRQ) before a timeToLive that ran out unregisters."""
-        item = self._context.state.registration(identifier)
-        return [] if item is None else self._inquire(identifier, Purpose.EXPIRY, None, now)
-
-    def _idle_due(self, key: str, now: float) -> list[Action]:
-        """Ask for a call of which its endpoint has not told for two reporting intervals."""
-        call = self._context.state.call_by_key(key)
-        return [] if call is None else self._inquire(call.endpoint_identifier, Purpose.CALL, call, now)
-
-    def _inquire(self, identifier: str, purpose: Purpose, call: Call | None, now: float) -> list[Action]:
-        context = self._context
-        item = context.state.registration(identifier)
-        if item is None:
-            return []
-        transaction = Transaction()
-        body: dict[str, Any] = {"callReferenceValue": call.call_reference_value if call else 0}
-        if call is not None:
-            body["callIdentifier"] = {"guid": call.call_identifier}
-        context.ask(item, ("infoRequest", body), purpose, transaction, now, call=call.key if call else "")
-        return context.commit(transaction, now)
-
-    def _longest_due(self, key: str, now: float) -> list[Action]:
-        """End a call that has lasted as long as any may."""
-        transaction = Transaction()
-        call = self._context.state.call_by_key(key)
-        if call is not None:
-            closing.close(self._context, call, "longest-call", transaction, now, tell=True)
-        return self._context.commit(transaction, now)
-
-    def _grant_due(self, session_id: str, now: float) -> list[Action]:
-        """End a voucher whose time is over, and a registration that rests on it alone."""
-        context, transaction = self._context, Transaction()
-        grant = context.state.grant(session_id)
-        if grant is not None:
-            self._end_grant(session_id, "expired", transaction, now)
-        return context.commit(transaction, now)
-
-    def _end_grant(self, session_id: str, cause: str, transaction: Transaction, now: float) -> None:
-        context = self._context
-        grant = context.state.grant(session_id)
-        if grant is None:
-            return
-        context.timers.cancel(("grant", session_id))
-        context.state.remove_grant(grant, transaction)
-        transaction.record("voucher.ended", grant.trace_id, session_id=session_id, terminal_id=grant.terminal_id, cause=cause)
-        item = context.state.of_guardian(grant.terminal_id)
-        if item is not None and item.grant == session_id and not context.state.calls_of(item.endpoint_identifier):
-            closing.unregister(context, item, "voucher-ended", transaction, now, tell="securityDenial")
-
-    def _asked_due(self, sequence: str, now: float) -> list[Action]:
-        """Repeat a request of ours that was not answered, or draw the conclusion from the silence."""
-        context = self._context
-        asked = context.asked.get(int(sequence))
-        if asked is None:
-            return []
-        if asked.tries < REQUEST_TRIES:
-            asked.tries += 1
-            context.timers.set(("asked", sequence), now + REQUEST_TIMEOUT_S)
-            return [Send(asked.data, asked.to)]
-        del context.asked[int(sequence)]
-        transaction = Transaction()
-        match asked.purpose:
-            case Purpose.CONFIRM:
-                return calls.confirmed(context, asked, set(), now)
-            case Purpose.EXPIRY if ("registration", asked.endpoint_identifier) not in context.timers:
-                item = context.state.registration(asked.endpoint_identifier)
-                if item is not None:
-                    closing.unregister(context, item, "expired", transaction, now, tell="ttlExpired")
-            case Purpose.CALL if ("idle", asked.call) not in context.timers:
-                call = context.state.call_by_key(asked.call)
-                if call is not None:
-                    closing.close(context, call, "endpoint-silent", transaction, now, tell=False)
-        return context.commit(transaction, now)
-
-    def _suppressed_due(self, _name: str, now: float) -> list[Action]:
-        """Record how many records of strangers' misdeeds were not written one by one."""
-        transaction = Transaction()
-        for event, count in sorted(self._context.suppressed.items()):
-            transaction.record("ras.suppressed", self._context.new_trace(), suppressed_event=event, count=count)
-        self._context.suppressed.clear()
-        return self._context.commit(transaction, now)
-
-    def _slow_due(self, _name: str, now: float) -> list[Action]:
-        return self._context.announce_slow(now)
-
-    _DUE: Mapping[str, Callable[[Gatekeeper, str, float], list[Action]]] = {
-        "registration": _registration_due,
-        "idle": _idle_due,
-        "longest": _longest_due,
-        "grant": _grant_due,
-        "asked": _asked_due,
-        "suppressed": _suppressed_due,
-        "slow": _slow_due,
-    }
 
     # The shell's and the operator's side
 
@@ -306,19 +243,21 @@ class Gatekeeper:
 
     def admit(self, request: VouchedAdmission, now: float) -> tuple[AdmissionAnswer, Commit]:
         """Judge a voucher (``POST /api/admission/request``)."""
-        return vouching.admit(self._context, request, now)
+        with self._context.whole(now):
+            return vouching.admit(self._context, request, now)
 
     def revoke(self, session_id: str, now: float) -> Commit | None:
         """End a call or a voucher by its session_id; ``None`` if there is no such session."""
         context, transaction = self._context, Transaction()
         call = context.state.call_of_session(session_id)
-        if call is not None:
-            closing.close(context, call, "revoked", transaction, now, tell=True)
-        elif context.state.grant(session_id) is not None:
-            self._end_grant(session_id, "revoked", transaction, now)
-        else:
-            return None
-        return context.commit_now(transaction, now)
+        with context.whole(now):
+            if call is not None:
+                closing.close(context, call, "revoked", transaction, now, tell=True)
+            elif context.state.grant(session_id) is not None:
+                closing.end_grant(context, session_id, "revoked", transaction, now)
+            else:
+                return None
+            return context.commit_now(transaction, now)
 
     def sessions(self, now: float) -> list[SessionView]:
         """List all admissions: calls, and vouchers that still reserve one."""
@@ -362,28 +301,21 @@ class Gatekeeper:
 
     def replace_registry(self, registry: Registry, now: float) -> list[Action]:
         """Take a new registry: a guardian who is no longer in it, active, with the same key, is disengaged and unregistered."""
+        self._context.registry = registry
+        return self.enforce_registry(now)
+
+    def enforce_registry(self, now: float) -> list[Action]:
+        """Hold what is registered to the registry. Also to be called at start: it may have changed meanwhile."""
         context, transaction = self._context, Transaction()
-        old, context.registry = context.registry, registry
-        for item in list(context.state.registrations()):
-            if item.terminal_id is None:
-                continue
-            guardian, before = registry.get(item.terminal_id), old.get(item.terminal_id)
-            unchanged = guardian is not None and guardian.status is GuardianStatus.ACTIVE
-            if unchanged and (before is None or guardian is None or before.public_key == guardian.public_key):
-                continue
-            for call in context.state.calls_of(item.endpoint_identifier):
-                closing.close(context, call, "registry", transaction, now, tell=True)
-            closing.unregister(context, item, "registry", transaction, now, tell="securityDenial")
-        for grant in list(context.state.grants()):
-            guardian = registry.get(grant.terminal_id)
-            if guardian is None or guardian.status is not GuardianStatus.ACTIVE:
-                self._end_grant(grant.session_id, "registry", transaction, now)
-        transaction.record("registry.loaded", context.new_trace(), digest=registry.digest, guardians=len(registry))
+        with context.whole(now):
+            enforcement.enforce_registry(context, transaction, now)
+        loaded = context.registry
+        transaction.record("registry.loaded", context.new_trace(), digest=loaded.digest, guardians=len(loaded))
         return context.commit(transaction, now)
 
     def replace_passwords(self, passwords: Mapping[str, str]) -> None:
         """Take new passwords: an endpoint whose password changed or is gone proves nothing from its next message on."""
-        self._context.settings = replace(self._context.settings, passwords=passwords)
+        self._context.replace_passwords(passwords)
 
     def announce(self, record: Record, now: float) -> Commit:
         """Commit a witness record of the shell's own: start, stop, a reload that failed."""
@@ -429,8 +361,10 @@ class Gatekeeper:
 
 def _may_be_privileged(data: bytes) -> bool:
     """Say cheaply whether a datagram can carry a MAC or a cookie at all: a flood is mostly without."""
-    return _OWN_ARC in data
+    return _OWN_ARC in data or _H235_1_ARC in data
 
 
 #: 1.3.6.1.4.1.32473.77, as the start of each of our token OIDs is encoded (X.690 section 8.19).
 _OWN_ARC = bytes((0x2B, 6, 1, 4, 1, 0x81, 0xFD, 0x59, 77))
+#: 0.0.8.235.0.2, where those of H.235.1 are.
+_H235_1_ARC = bytes((0, 8, 0x81, 0x6B, 0, 2))

@@ -42,6 +42,9 @@ class RateLimits:
     per_session_per_s: float = 100.0
     per_session_burst: int = 200
     max_sources: int = 4096
+    #: Witness records of what strangers did wrong. Beyond this only their number is recorded, so that nobody fills the disk.
+    stranger_records_per_s: float = 5.0
+    stranger_records_burst: int = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,11 @@ class ReplayWindow:
         self._highest = 0
         self._seen = 1
 
+    def is_new(self, counter: int) -> bool:
+        """Say what :meth:`accept` would, and take nothing."""
+        ahead = counter - self._highest
+        return ahead > 0 or (counter > 0 and ahead > -WINDOW and not self._seen & 1 << -ahead)
+
     def accept(self, counter: int) -> bool:
         """Take ``counter`` and return True, or return False where it came before or is too far behind."""
         ahead = counter - self._highest
@@ -55,6 +60,14 @@ class SeenOnce:
         self._lifetime_s = lifetime_s
         self._per_owner = per_owner
         self._owners: dict[str, OrderedDict[Hashable, float]] = {}
+
+    def forget(self, owner: str) -> None:
+        """Drop what was seen of an owner that is no more."""
+        self._owners.pop(owner, None)
+
+    def is_new(self, owner: str, nonce: Hashable) -> bool:
+        """Say whether ``nonce`` was not seen; take nothing."""
+        return nonce not in self._owners.get(owner, ())
 
     def accept(self, owner: str, nonce: Hashable, wall: float) -> bool:
         """Take ``nonce`` and return True, or return False where it was seen or ``owner`` has no room. ``wall``: Unix seconds."""

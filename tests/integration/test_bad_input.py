@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from attacks import MISPLACED, REQUESTS, UNPROVEN, A, C, Watch, denied, proven, refused, skewed, unbroken
@@ -30,7 +31,7 @@ NON_STANDARD = {"nonStandardIdentifier": ("object", (1, 3, 6)), "data": b"?"}
 PASSWORD = "correct horse"
 ROOMS = tuple(f"room-{number}" for number in range(12))
 #: A burst serves every test here, each from an address of its own, and refills too slowly to help a flood.
-RATES = {"per_source_per_s": 5.0, "per_source_burst": 400}
+RATES = {"per_source_per_s": 5.0, "per_source_burst": 400, "stranger_records_per_s": 50.0}
 
 
 @pytest.fixture(scope="module")
@@ -458,11 +459,11 @@ def test_flood_from_one_address(zone: Zone, council: Council, bystander: Peer, b
     challenge = late.challenge()
     watch = Watch(zone)
     pdu = h225.encode_ras(noise.grq())
-    for batch in range(FLOOD // BATCH):
+    for _ in range(FLOOD // BATCH):
         for _ in range(BATCH):
             noise.say(pdu)
         assert guardian.ask(guardian.keep_alive())[0] == "registrationConfirm"
-        guid = bytes([batch + 1]) * 16
+        guid = uuid4().bytes
         assert guardian.admit(guid)[0] == "admissionConfirm"
         assert guardian.ask(guardian.drq(guid))[0] == "disengageConfirm"
         assert bystander.ask(bystander.keep_alive())[0] == "registrationConfirm"
@@ -479,7 +480,7 @@ def test_flood_of_rubbish(zone: Zone, victim: Peer) -> None:
     """What is recorded of strangers is bounded; what is left out is counted, in the log as well."""
     noise = [zone.peer("noise") for _ in range(4)]
     watch = Watch(zone)
-    for batch in range(FLOOD // BATCH):
+    for _ in range(FLOOD // BATCH):
         for _ in range(BATCH):
             noise[batch % len(noise)].say(b"\xff" * 40)
         assert victim.ask(victim.keep_alive())[0] == "registrationConfirm"

@@ -20,7 +20,7 @@ from gatekeeperd.terminal.settings import EndpointSettings
 from gatekeeperd.terminal.udp import Terminal
 from gatekeeperd.wire import h225
 
-A, B, C, D = (bytes([number]) * 16 for number in (1, 2, 3, 4))
+A, B, C, D, E = (bytes([number]) * 16 for number in (1, 2, 3, 4, 5))
 PASSWORD = "correct horse"
 ROOM_IRR_S = 20
 
@@ -209,7 +209,7 @@ def vouched(zone: Zone, council: Council) -> None:
 
 def slow_disk(zone: HostedZone, first: Peer) -> None:
     with standing_disk():
-        pdu = first.signed(first.arq(A))
+        pdu = first.signed(first.arq(E))
         first.say(pdu)
         first.expect("requestInProgress")
     assert h225.decode_ras(first.answer_to(pdu))[0] == "admissionConfirm"

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ras_speaker import reason
-from ras_zone import Peer, Zone, council, guardian, key
+from ras_zone import WALL, Peer, Zone, council, guardian, key
 
-from gatekeeperd.core.actions import Commit, Send
-from gatekeeperd.security.session import Direction, protect, renewed
+from gatekeeperd.core.actions import Commit
+from gatekeeperd.core.ras import asking
+from gatekeeperd.core.ras.asking import Purpose
+from gatekeeperd.core.ras.context import Context
+from gatekeeperd.core.ras.state import State
+from gatekeeperd.core.ras.vouching import VouchedAdmission
+from gatekeeperd.errors import EncodeError
+from gatekeeperd.policy.gates import Limits
+from gatekeeperd.policy.registry import Registry
+from gatekeeperd.security.credential import CallType
+from gatekeeperd.security.session import Direction, Exchange, protect, renewed
 from gatekeeperd.security.tokens import read_challenge
+from gatekeeperd.security.vouch import sign_vouch
 from gatekeeperd.wire import h225
 
 A, B = b"\x01" * 16, b"\x02" * 16
@@ -103,7 +114,7 @@ def test_a_keep_alive_replayed_over_a_restart_prolongs_nothing():
     zone.boot()
     zone.advance(40)
     peer.send(captured)
-    zone.advance(40)
+    zone.advance(60)
     assert zone.core.registration_count == 0
 
 
@@ -151,33 +162,177 @@ def test_old_answers_are_deleted_from_the_store():
     assert len(zone.stored["answer"]) < 10
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.sampled_from(["admit", "drop", "boot", "wait", "keep", "register", "leave"]), max_size=25))
-def test_sums_agree_with_the_calls_whatever_happens(steps):
-    zone = Zone([guardian("g0", key(1))])
-    peer = Peer(zone, "192.0.2.10", "g0", key(1))
-    peer.register()
-    for number, step in enumerate(steps):
+def live(zone: Zone) -> dict[str, object]:
+    return {fact.key: fact for fact in zone.core._context.state.facts()}
+
+
+def durable(zone: Zone) -> dict[str, object]:
+    return {fact.key: fact for fact in State(zone.stored).facts()}
+
+
+@pytest.mark.parametrize("request_name", ["RRQ", "keepAlive", "ARQ", "BRQ", "DRQ", "URQ", "RAI"])
+def test_a_fault_of_ours_leaves_memory_as_the_store_has_it(request_name, monkeypatch):
+    zone, (peer,) = council(1)
+    peer.admit(A)
+    pdu = {
+        "RRQ": lambda: peer.signed_rrq(peer.rrq(), peer.challenge(), Exchange.generate()),
+        "keepAlive": lambda: peer.protected(peer.keep_alive()),
+        "ARQ": lambda: peer.signed(peer.arq(B)),
+        "BRQ": lambda: peer.protected(peer.brq(A)),
+        "DRQ": lambda: peer.protected(peer.drq(A)),
+        "URQ": lambda: peer.protected(peer.urq()),
+        "RAI": lambda: peer.protected(peer.rai(low=True)),
+    }[request_name]()
+    before = live(zone)
+
+    def broken(*_: object, **__: object) -> None:
+        raise EncodeError("injected")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Context, "answer_octets", broken)
+        with pytest.raises(EncodeError):
+            zone.core.receive_datagram(pdu, peer.source, zone.now)
+    assert live(zone) == before == durable(zone)
+    assert zone.core._context.asked == {}
+    assert zone.core.get_timer() is not None
+
+
+def test_a_key_exchange_of_small_order_costs_its_guardian_nothing():
+    zone, (peer,) = council(1)
+    peer.admit(A)
+    moved = Peer(zone, "192.0.2.99", "g0", key(1))
+    weak = Exchange(private=bytes(32), public=bytes(32))
+    assert moved.send(moved.signed_rrq(moved.rrq(), moved.challenge(), weak)) == []
+    assert live(zone) == durable(zone)
+    assert (zone.core.registration_count, zone.core.call_count) == (1, 1)
+
+
+def test_a_timer_that_fails_costs_no_other_and_is_tried_again(monkeypatch):
+    zone, (_, __, ___) = council(3)
+
+    def broken(*_: object, **__: object) -> None:
+        raise EncodeError("injected")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asking, "ask", broken)
+        for _ in range(3):
+            with pytest.raises(EncodeError):
+                zone.advance(61)
+    zone.advance(60)
+    assert zone.core.registration_count == 0, "all of them ran out in the end"
+
+
+def test_our_own_requests_wait_for_their_commit_and_so_do_their_repetitions():
+    zone, (peer,) = council(1)
+    peer.admit(A)
+    (session,) = zone.core.sessions(zone.now)
+    zone.hold = True
+    commit = zone.core.revoke(session.session_id, zone.now)
+    zone.carry_out([commit])
+    assert zone.advance(7) == []
+    assert {h225.decode_ras(send.data)[0] for send in zone.release()} == {"disengageRequest"}
+
+
+def test_a_fresh_challenge_is_not_told_before_it_is_durable():
+    zone, (peer,) = council(1)
+    zone.boot()
+    zone.hold = True
+    for _ in range(3):
+        assert peer.send(peer.protected(peer.keep_alive())) == []
+    told = [read_challenge(h225.decode_ras(send.data)) for send in zone.advance(2)]
+    assert told == [None] * len(told), "a RIP brings none"
+    answers = zone.release()
+    assert {read_challenge(h225.decode_ras(send.data)) for send in answers} != {None}
+
+
+def test_a_guardian_who_was_revoked_while_we_were_down_is_unregistered_at_start():
+    zone, (first, second) = council(2)
+    first.admit(A)
+    zone.registry = Registry((guardian("g0", key(9)), guardian("g1", key(2))), "22")
+    zone.boot()
+    sends = zone.carry_out(zone.core.enforce_registry(zone.now))
+    assert {h225.decode_ras(send.data)[0] for send in sends} == {"disengageRequest", "unregistrationRequest"}
+    assert {send.to for send in sends} == {first.source}
+    assert (zone.core.registration_count, zone.core.call_count) == (1, 0)
+    assert second.ask(second.keep_alive())[0] == "registrationConfirm"
+
+
+def test_after_a_restart_not_everything_comes_due_at_once():
+    zone, _ = council(20)
+    zone.boot()
+    due = {zone.core._context.timers.due(("registration", name)) for name in zone.stored["registration"]}
+    assert len(due) == 20
+    assert all(zone.now + 60 <= time <= zone.now + 75 for time in due)
+
+
+STEPS = ("admit", "emergency", "drop", "boot", "wait", "keep", "register", "leave", "vouch", "room", "hold", "release", "grow")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 3)), max_size=30))
+def test_memory_agrees_with_the_store_whatever_happens(steps):
+    zone = Zone([guardian(f"g{number}", key(number + 1)) for number in range(2)], limits=Limits(total_bps=3_000_000))
+    peers = [Peer(zone, f"192.0.2.{10 + number}", f"g{number}", key(number + 1)) for number in range(2)]
+    boardroom = Peer(zone, "192.0.2.30", "boardroom")
+    for peer in peers:
+        peer.register()
+    for step, number in steps:
+        peer, guid = peers[number % 2], bytes([number + 1]) * 16
         match step:
-            case "admit" if peer.session:
-                peer.admit(bytes([number % 5 + 1]) * 16)
-            case "drop" if peer.session:
-                peer.send(peer.protected(peer.drq(bytes([number % 5 + 1]) * 16)))
+            case "admit":
+                peer.send(peer.signed(peer.arq(guid, bandwidth=10_000)))
+            case "emergency":
+                peer.send(peer.signed(peer.arq(guid, bandwidth=12_000), call_type=CallType.EMERGENCY))
+            case "grow":
+                peer.send(peer.protected(peer.brq(guid, bandwidth=15_000)))
+            case "drop":
+                peer.send(peer.protected(peer.drq(guid)))
             case "boot":
                 zone.boot()
             case "wait":
                 zone.advance(31)
             case "keep":
-                (answer,) = peer.send(peer.protected(peer.keep_alive()))
-                fresh = read_challenge(answer)
-                if fresh and peer.session:
-                    peer.session = renewed(peer.session, fresh)
-            case "register":
+                for answer in peer.send(peer.protected(peer.keep_alive())):
+                    fresh = read_challenge(answer)
+                    if fresh and peer.session:
+                        peer.session = renewed(peer.session, fresh)
+            case "register" if not zone.hold:
                 peer.register()
-            case "leave" if peer.session:
+            case "leave":
                 peer.send(peer.protected(peer.urq()))
-    calls = zone.core.sessions(zone.now)
-    assert zone.core.bandwidth_in_use_bps == sum(call.bandwidth_bps for call in calls)
-    assert len(zone.stored.get("call", {})) == zone.core.call_count == len(calls)
-    assert len(zone.stored.get("registration", {})) == zone.core.registration_count
-    assert all(isinstance(send, Send) for send in zone.advance(1))
+            case "vouch":
+                _, commit = zone.core.admit(voucher(zone, number), zone.now)
+                zone.carry_out([commit])
+            case "room" if not zone.hold and boardroom.register()[0] == "registrationConfirm":
+                boardroom.admit(b"room" * 4, bandwidth=3_000)
+            case "hold":
+                zone.hold = True
+            case "release":
+                zone.release()
+    zone.release()
+    assert live(zone) == durable(zone)
+    reserved = [grant.bandwidth_bps for grant in zone.core._context.state.grants() if grant.calls_left]
+    calls = list(zone.core._context.state.calls())
+    assert zone.core.bandwidth_in_use_bps == sum(call.bandwidth_bps for call in calls) + sum(reserved)
+    assert zone.core.bandwidth_in_use_bps <= 3_000_000
+    registered = set(zone.stored.get("registration", {}))
+    assert {call.endpoint_identifier for call in calls} <= registered
+    clocks = zone.core._context.timers
+    asked = {(each.purpose, each.endpoint_identifier, each.call) for each in zone.core._context.asked.values()}
+    for name in registered:
+        assert ("registration", name) in clocks or (Purpose.EXPIRY, name, "") in asked, "nothing lives for ever"
+
+
+def voucher(zone: Zone, number: int) -> VouchedAdmission:
+    body = {
+        "terminal_id": f"if://guardian/g{number % 2}",
+        "call_id": "weekly",
+        "call_type": "ROUTINE",
+        "bandwidth_bps": 640_000,
+        "has_pii": False,
+        "timestamp": int(WALL + zone.now),
+        "nonce": zone.random.randbytes(16).hex(),
+        "endpoint_alias": "boardroom",
+        "endpoint_address": "192.0.2.30",
+    }
+    return VouchedAdmission(**sign_vouch(body, key(number % 2 + 1)))

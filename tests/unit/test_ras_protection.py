@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from ras_speaker import reason
@@ -10,8 +11,11 @@ from ras_zone import WALL, Peer, Zone, council, guardian, key
 
 from gatekeeperd.core.ras.messages import transport_address
 from gatekeeperd.core.ras.vouching import VouchedAdmission
+from gatekeeperd.core.settings import RateLimits
+from gatekeeperd.policy.gates import Limits
 from gatekeeperd.security import h235
-from gatekeeperd.security.session import Direction, Session, protect
+from gatekeeperd.security.credential import CallType
+from gatekeeperd.security.session import Direction, Exchange, Session, protect
 from gatekeeperd.security.vouch import sign_vouch
 from gatekeeperd.wire import h225
 
@@ -54,8 +58,6 @@ def signed() -> tuple[Zone, Peer, Peer]:
 
 
 def _unlimited():
-    from gatekeeperd.core.settings import RateLimits
-
     return RateLimits(per_source_per_s=1e6, per_source_burst=1_000_000, per_session_per_s=1e6, per_session_burst=1_000_000)
 
 
@@ -372,8 +374,6 @@ def test_a_voucher_buys_one_registration_and_one_call():
     ],
 )
 def test_an_altered_voucher_is_refused(change, why):
-    from dataclasses import replace
-
     zone, _ = vouched_zone()
     answer = admit(zone, replace(voucher(zone), **change))
     assert (answer.admitted, answer.reason.value) == (False, why)
@@ -469,8 +469,6 @@ def test_unsigned_is_held_to_its_address(request_name):
 
 
 def test_unsigned_endpoints_end_with_the_permission():
-    from dataclasses import replace
-
     zone = Zone(allow_unsigned=True)
     peer = Peer(zone, "192.0.2.20", "alice")
     peer.register()
@@ -480,7 +478,173 @@ def test_unsigned_endpoints_end_with_the_permission():
     assert reason(peer.admit(A)) == "INVALID_SIGNATURE"
 
 
+# What the review of the first version found
+
+
+def test_a_forged_answer_from_the_right_address_settles_nothing(signed):
+    zone, peer, _ = signed
+    commit = zone.core.revoke(zone.core.sessions(zone.now)[0].session_id, zone.now)
+    (send,) = zone.make_durable(commit)
+    sequence = h225.decode_ras(send.data)[1]["requestSeqNum"]
+    zone.deliver(h225.encode_ras(("disengageConfirm", {"requestSeqNum": sequence})), peer.source)
+    assert len(zone.advance(3)) == 1, "still repeated: it had no MAC"
+    zone.deliver(peer.protected(("disengageConfirm", {"requestSeqNum": sequence})), peer.source)
+    assert zone.advance(20) == []
+
+
+def test_a_confirm_does_not_answer_an_irq(signed):
+    zone, peer, _ = signed
+    sends = zone.advance(60)
+    inquiry = next(send for send in sends if send.to == peer.source and h225.decode_ras(send.data)[0] == "infoRequest")
+    sequence = h225.decode_ras(inquiry.data)[1]["requestSeqNum"]
+    zone.deliver(peer.protected(("disengageConfirm", {"requestSeqNum": sequence})), peer.source)
+    zone.advance(30)
+    assert zone.core.registration_count == 0, "it ran out all the same"
+
+
+def test_a_password_guards_its_alias_in_every_spelling_and_every_place():
+    zone, peer, proven = room("hashed")
+    zone.core.replace_passwords({"Room-1": PASSWORD, "room-2": PASSWORD})
+    both = peer.rrq(terminalAlias=[("h323-ID", "room-1"), ("h323-ID", "room-2")])
+    refused(zone, proven(both), peer.source)
+    zone.settings = replace(zone.settings, allow_unsigned=True)
+    zone.boot()
+    zone.core.replace_passwords({"room-1": PASSWORD})
+    shouting = Peer(zone, "192.0.2.66", "ROOM-1")
+    assert reason(shouting.register()) == "INVALID_SIGNATURE"
+    assert peer.send(proven(peer.rrq()))[0][0] == "registrationConfirm"
+
+
+def test_an_overheard_md5_token_does_not_put_its_owner_out():
+    zone, peer, proven = _registered_room("md5")
+    overheard = proven(peer.keep_alive(requestSeqNum=500))
+    thief = Peer(zone, "203.0.113.6", "room-1")
+    answer = thief.send(_transplant(overheard, thief.rrq(requestSeqNum=501)))
+    assert [name for name, _ in answer] == ["registrationReject"]
+    zone.advance(1)
+    assert peer.send(proven(peer.keep_alive()))[0][0] == "registrationConfirm"
+
+
+def test_a_voucher_does_not_put_a_signed_session_out(signed):
+    zone, peer, _ = signed
+    assert admit(zone, voucher(zone)).admitted
+    boardroom = Peer(zone, "192.0.2.30", "boardroom")
+    assert boardroom.register()[1]["rejectReason"][0] == "duplicateAlias"
+    assert peer.ask(peer.keep_alive())[0] == "registrationConfirm"
+
+
+def test_vouching_again_goes_on_with_the_same_registration():
+    zone, peer = vouched_zone()
+    admit(zone, voucher(zone))
+    peer.register()
+    peer.admit(A)
+    assert admit(zone, voucher(zone)).admitted
+    assert peer.admit(B)[0] == "admissionConfirm", "the second voucher's call"
+    zone.deliver(h225.encode_ras(peer.drq(A)), peer.source)
+    zone.deliver(h225.encode_ras(peer.drq(B)), peer.source)
+    zone.advance(400)
+    assert zone.core.registration_count == 0
+
+
+def test_another_guardians_voucher_for_the_same_endpoint_is_refused():
+    zone = Zone([guardian("g0", key(1)), guardian("g1", key(2))])
+    assert admit(zone, voucher(zone)).admitted
+    body = {name: value for name, value in voucher(zone).body().items() if name != "signature"}
+    other = VouchedAdmission(**sign_vouch(body | {"terminal_id": "if://guardian/g1", "nonce": "00" * 16}, key(2)))
+    assert not admit(zone, other).admitted
+
+
+def test_a_call_identifier_belongs_to_its_caller(signed):
+    zone, peer, other = signed
+    refused(zone, other.signed(other.arq(A)), other.source)
+    refused(zone, other.signed(other.arq(A, to=("h323-ID", "g0"))), other.source)
+    assert peer.admit(A)[0] == "admissionConfirm"
+
+
+def test_a_call_that_was_disengaged_does_not_begin_again(signed):
+    zone, peer, _ = signed
+    late = peer.signed(peer.arq(B))
+    peer.send(peer.protected(peer.drq(B)))
+    refused(zone, late, peer.source)
+
+
+def test_an_emergency_never_exceeds_the_total():
+    zone = Zone([guardian("g0", key(1)), guardian("g1", key(2))], limits=Limits(total_bps=3_000_000))
+    peer = Peer(zone, "192.0.2.11", "g1", key(2))
+    peer.register()
+    assert admit(zone, voucher(zone, bandwidth_bps=2_000_000)).admitted
+    answer = peer.admit(A, bandwidth=20_000, claims={"call_type": CallType.EMERGENCY})
+    assert reason(answer) == "BANDWIDTH_EXCEEDED", "a voucher reserves, and can't be cut"
+
+
+def test_an_emergency_does_not_cut_itself():
+    zone, (peer, other) = council(2, limits=Limits(total_bps=3_000_000))
+    peer.admit(A, bandwidth=20_000)
+    other.admit(B, bandwidth=10_000)
+    sends = zone.deliver(peer.signed(peer.arq(A, bandwidth=21_000), call_type=CallType.EMERGENCY), peer.source)
+    assert {(send.to, h225.decode_ras(send.data)[0]) for send in sends} == {
+        (other.source, "disengageRequest"),
+        (peer.source, "admissionConfirm"),
+    }
+    assert zone.core.bandwidth_in_use_bps == 2_100_000
+
+
+def test_a_location_is_told_to_the_reply_address():
+    zone = Zone(neighbours=("192.0.2.200",), allow_unsigned=True)
+    Peer(zone, "192.0.2.10", "alice").register()
+    neighbour = Peer(zone, "192.0.2.200", "gk-b", port=40_000)
+    message = neighbour.lrq(("h323-ID", "alice"), replyAddress=transport_address(("192.0.2.200", 1719)))
+    (send,) = zone.deliver(h225.encode_ras(message), neighbour.source)
+    assert send.to == ("192.0.2.200", 1719)
+
+
+def test_a_message_that_fills_a_datagram_is_not_echoed():
+    zone = Zone()
+    filler = ("infoRequest", {"requestSeqNum": 1, "callReferenceValue": 0, "callIdentifier": {"guid": A}})
+    bare = len(h225.encode_ras(filler))
+    for size in (8_100, 8_150, 8_190):
+        data = {"nonStandardIdentifier": ("object", (1, 2, 3)), "data": bytes(size - bare - 20)}
+        pdu = h225.encode_ras((filler[0], filler[1] | {"nonStandardData": data}))
+        for send in zone.deliver(pdu, ("192.0.2.66", 5000)):
+            assert len(send.data) <= 8_192
+
+
+def test_aliases_that_would_not_fit_an_answer_are_refused(signed):
+    zone, peer, _ = signed
+    aliases = [("h323-ID", chr(97 + number) * 250) for number in range(15)]
+    pdu = peer.signed_rrq(peer.rrq(terminalAlias=aliases), peer.challenge(), Exchange.generate())
+    refused(zone, pdu, peer.source)
+
+
 # Floods
+
+
+def test_one_cookie_does_not_buy_a_flood():
+    zone, (peer,) = council(1)
+    rrqs = [peer.signed_rrq(peer.rrq(), peer.challenge(), Exchange.generate(), key=key(9)) for _ in range(3)]
+    answered = 0
+    for number in range(3_000):
+        answered += len(zone.deliver(rrqs[number % 3], peer.source))
+    assert answered < 450, "the source's own burst, and a handful on the cookie"
+
+
+def test_a_captured_message_does_not_drain_its_guardians_bucket():
+    zone, (peer,) = council(1)
+    captured = peer.protected(peer.keep_alive())
+    for _ in range(3_000):
+        zone.deliver(captured, peer.source)
+    assert peer.ask(peer.keep_alive())[0] == "registrationConfirm"
+
+
+def test_a_room_system_with_h235_1_has_a_budget_of_its_own():
+    zone, peer, proven = room("hashed")
+    zone.settings = replace(zone.settings, rates=RateLimits())
+    zone.boot()
+    peer.endpoint_identifier = peer.send(proven(peer.rrq()))[0][1]["endpointIdentifier"]
+    noise = h225.encode_ras(peer.grq())
+    for _ in range(1_000):
+        zone.deliver(noise, peer.source)
+    assert peer.send(proven(peer.keep_alive()))[0][0] == "registrationConfirm"
 
 
 def test_a_flood_under_a_guardians_address_does_not_silence_the_guardian():
@@ -494,7 +658,7 @@ def test_a_flood_under_a_guardians_address_does_not_silence_the_guardian():
     assert other.ask(other.keep_alive())[0] == "registrationConfirm"
 
 
-def test_a_flood_of_rubbish_is_counted_and_recorded_without_bound():
+def test_a_flood_of_rubbish_is_counted_and_recorded_within_bounds():
     zone = Zone(rates=_unlimited())
     for number in range(2_000):
         assert zone.deliver(b"\xff" * 40, (f"192.0.2.{number % 250}", 5000)) == []

@@ -283,7 +283,8 @@ def test_a_bad_network_is_only_slow(seed):
             endpoint.admit(COUNCIL)
         world.run(limit_s=20)
     assert not world.events_of(endpoint, RegistrationRefused)
-    assert all(event.reason == NO_ANSWER for event in world.events_of(endpoint, Refused, Lost))
+    # Over its quota it is while the DRQ of the call before is still on its way.
+    assert {event.reason for event in world.events_of(endpoint, Refused, Lost)} <= {NO_ANSWER, "BANDWIDTH_EXCEEDED"}
     assert not world.events_of(endpoint, Unregistered)
     # A call ends by our will or with the registration, never by a message that was late or came twice.
     assert all(event.by is not Party.GATEKEEPER for event in world.events_of(endpoint, Disengaged))

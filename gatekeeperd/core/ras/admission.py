@@ -13,7 +13,7 @@ from gatekeeperd.core.ras.context import Context, Request
 from gatekeeperd.core.ras.model import Call, Grant, Registration
 from gatekeeperd.core.ras.state import Transaction
 from gatekeeperd.core.settings import CallModel
-from gatekeeperd.errors import DecodeError, SecurityError
+from gatekeeperd.errors import DecodeError, PolicyError, SecurityError
 from gatekeeperd.policy.gates import (
     AdmissionRequest,
     Authentication,
@@ -86,6 +86,9 @@ def admission_request(context: Context, request: Request) -> list[Action]:
             registration=caller.registration,
             transaction=transaction,
         )
+    misused = _misused_identifier(context, request, caller)
+    if misused:
+        return _reject(context, request, caller, transaction, "requestDenied", RejectReason.GATEKEEPER_ERROR, misused)
     try:
         destination = _resolve(context, request)
     except _Unreachable as missing:
@@ -116,6 +119,17 @@ def call_identifier(fields: dict[str, Any]) -> bytes:
     """Return the callIdentifier (16 octets); endpoints of H.323 version 1 have only the conferenceID."""
     identifier = fields.get("callIdentifier")
     return bytes(identifier["guid"] if identifier else fields["conferenceID"])
+
+
+def _misused_identifier(context: Context, request: Request, caller: Caller) -> str:
+    """Say what is wrong with the callIdentifier of an ARQ: a call has one caller, and begins once."""
+    identifier, endpoint = call_identifier(request.value), caller.registration.endpoint_identifier
+    if not context.disengaged.is_new(endpoint, identifier):
+        return "this call was disengaged"
+    holder = context.state.caller_of(identifier)
+    if not request.value["answerCall"] and holder is not None and holder.endpoint_identifier != endpoint:
+        return "another endpoint's callIdentifier"
+    return ""
 
 
 def _resolve(context: Context, request: Request) -> Destination:
@@ -279,20 +293,28 @@ def _judge(
         choice = decision.reason.admission_reject_reason
         return _reject(context, request, caller, transaction, choice, decision.reason, detail)
     if decision.preempt_bps:
-        preempt(context, decision.preempt_bps, trace_id, transaction, request.now)
+        preempt(context, decision.preempt_bps, trace_id, transaction, request.now, spare=renewed)
     transaction.record("admission.granted", trace_id, **record)
     return _grant(context, request, caller, destination, claims, decision, transaction)
 
 
-def preempt(context: Context, need_bps: int, trace_id: str, transaction: Transaction, now: float) -> None:
-    """Disengage ROUTINE calls until an EMERGENCY has its bandwidth, and record for whom each had to go."""
-    calls = {call.key: call for call in context.state.calls()}
+def preempt(
+    context: Context, need_bps: int, trace_id: str, transaction: Transaction, now: float, *, spare: Call | None = None
+) -> None:
+    """Disengage ROUTINE calls until an EMERGENCY has its bandwidth, and record for whom each had to go.
+
+    ``spare`` is the call under judgement itself. The gate has seen to it that the others are enough.
+    """
+    calls = {call.key: call for call in context.state.calls() if call is not spare}
     # The table is in the order of admission, which is all that the choice asks of a start time.
     candidates = (
         PreemptibleCall(key, call.bandwidth_bps, float(order), call.call_type) for order, (key, call) in enumerate(calls.items())
     )
-    for chosen in choose_preempted(candidates, need_bps) or ():
-        call = calls[chosen.call_id]
+    chosen = choose_preempted(candidates, need_bps)
+    if chosen is None:
+        raise PolicyError(f"{need_bps} bit/s were to be freed and can't be")
+    for one in chosen:
+        call = calls[one.call_id]
         transaction.record(
             "admission.preempted",
             trace_id,
@@ -335,7 +357,7 @@ def _grant(
     if claims.grant is not None and renewed is None:
         context.state.put_grant(replace(claims.grant, calls_left=claims.grant.calls_left - 1), transaction)
     context.state.put_call(call, transaction)
-    start_call_timers(context, call, request.now)
+    context.start_clocks(call, request.now)
     context.stats.admissions["granted", "NONE"] += 1
 
     model = settings.call_model
@@ -367,10 +389,3 @@ def _call_token(context: Context, request: Request, call: Call, terminal_id: str
         expires=int(context.wall(request.now)) + context.settings.vouch_lifetime_s,
     )
     return sign_call_token(token, context.service_key)
-
-
-def start_call_timers(context: Context, call: Call, now: float) -> None:
-    """Start both clocks of a call: the longest that it may last, and how long its endpoint may stay silent about it."""
-    key = call.key
-    context.timers.set(("longest", key), now + context.settings.limits.longest_call_s)
-    context.timers.set(("idle", key), now + 2 * context.settings.irr_frequency_s)

@@ -22,7 +22,6 @@ class Answer:
     """One kept answer. ``waits`` while its commit is on its way, which alone changes; ``stored`` when the store holds it too."""
 
     data: bytes
-    answers: str
     kept_at: float
     waits: bool
     stored: bool
@@ -44,7 +43,7 @@ class AnswerCache:
         self._lifetime_s = lifetime_s
         #: Durable answers that are out of date; the next commit deletes them, none is made for that alone.
         self._expired: list[str] = []
-        self._answers = OrderedDict((key, Answer(data, "", now, waits=False, stored=True)) for key, data in stored.items())
+        self._answers = OrderedDict((key, Answer(data, now, waits=False, stored=True)) for key, data in stored.items())
 
     def get(self, key: str, now: float) -> Answer | None:
         """Return the answer to that request, ``None`` if it is not kept or too old."""

@@ -21,16 +21,12 @@ from gatekeeperd.security import h235
 
 
 class Refused(GuardianError):
-    """A request that does not prove what it must. ``registration`` is set where the answer can be authenticated."""
+    """A request that does not prove what it must. ``known``: its endpointIdentifier is one of ours."""
 
-    def __init__(
-        self, reason: RejectReason, detail: str, *, registration: Registration | None = None, known: bool = True
-    ) -> None:
+    def __init__(self, reason: RejectReason, detail: str, *, known: bool = True) -> None:
         super().__init__(f"{reason.value}: {detail}")
         self.reason = reason
         self.detail = detail
-        self.registration = registration
-        #: Whether the endpointIdentifier is one of ours.
         self.known = known
 
 
@@ -41,11 +37,6 @@ class Caller:
     registration: Registration
     counter: int = 0
     stale: bool = False
-
-    @property
-    def proven(self) -> bool:
-        """Whether the message itself carried a proof, not only the right address."""
-        return self.registration.method not in {Method.VOUCHED, Method.UNSIGNED}
 
 
 def recognise(context: Context, request: Request, transaction: Transaction) -> Caller:
@@ -86,7 +77,7 @@ def _session(context: Context, request: Request, registration: Registration, tra
 
 
 def privileged(context: Context, request: Request) -> bool:
-    """Say whether a message may pass although its source's bucket is empty: it has a good MAC and its session's bucket has room.
+    """Say whether a message may pass although its source's bucket is empty: new, with a good MAC, and room in its own.
 
     Changes nothing but that bucket: the message is checked in full again where it is handled.
     """
@@ -94,13 +85,18 @@ def privileged(context: Context, request: Request) -> bool:
     if registration is None or request.source != registration.source:
         return False
     link = context.links.get(registration.endpoint_identifier)
-    if link is None:
-        return False
     try:
-        verify(request.pdu, request.message, registration, link)
+        if link is not None:
+            standing, _, counter = verify(request.pdu, request.message, registration, link)
+            return (standing is not Standing.LIVE or link.window.is_new(counter)) and link.bucket.take(request.now)
+        if registration.method is Method.H235_1:
+            alias = registration.credential_alias or ""
+            token = _hashed(context, request, alias)
+            new = context.password_tokens.is_new(alias.casefold(), (token.time_stamp, token.random))
+            return new and context.bucket(registration).take(request.now)
     except SecurityError:
         return False
-    return link.bucket.take(request.now)
+    return False
 
 
 def check_password(context: Context, request: Request, alias: str) -> Method:
@@ -110,26 +106,13 @@ def check_password(context: Context, request: Request, alias: str) -> Method:
         SecurityError: no token, no such password, wrong, out of time, or seen before.
 
     """
-    password = context.settings.passwords.get(alias)
     wall = context.wall(request.now)
-    hashed = h235.read_hashed(request.message)
-    if password is None:
-        raise SecurityError("no password is set for this alias")
-    if hashed is not None:
-        # H.235.1 section 12.1: once registered an endpoint may name itself by its endpointIdentifier.
-        identifier = request.value.get("endpointIdentifier")
-        token = h235.verify_hashed(
-            request.pdu,
-            request.message,
-            password=password,
-            senders_id=identifier if identifier and hashed.senders_id == identifier else alias,
-            general_id=context.settings.gatekeeper_identifier,
-            wall=wall,
-        )
+    if h235.read_hashed(request.message) is not None:
+        token = _hashed(context, request, alias)
         proof: tuple[int, object] = (token.time_stamp, token.random)
         method = Method.H235_1
     else:
-        md5 = h235.verify_password(request.message, password, wall=wall)
+        md5 = h235.verify_password(request.message, _password(context, alias), wall=wall)
         if md5.alias[1] != alias:
             raise SecurityError("the token names another alias")
         # The MD5 token proves the sender, not the message: one per request and second is all that it can promise.
@@ -137,14 +120,38 @@ def check_password(context: Context, request: Request, alias: str) -> Method:
         method = Method.H235_MD5
     if proof[0] < context.started_wall:
         raise SecurityError("this token is of before our start")
-    if not context.password_tokens.accept(alias, proof, wall):
+    if not context.password_tokens.accept(alias.casefold(), proof, wall):
         raise SecurityError("this token was seen before")
     return method
+
+
+def _hashed(context: Context, request: Request, alias: str) -> h235.HashedToken:
+    """Check the H.235.1 token of a message, but not whether it was seen before."""
+    hashed = h235.read_hashed(request.message)
+    if hashed is None:
+        raise SecurityError("no H.235.1 token")
+    # H.235.1 section 12.1: once registered an endpoint may name itself by its endpointIdentifier.
+    identifier = request.value.get("endpointIdentifier")
+    return h235.verify_hashed(
+        request.pdu,
+        request.message,
+        password=_password(context, alias),
+        senders_id=identifier if identifier and hashed.senders_id == identifier else alias,
+        general_id=context.settings.gatekeeper_identifier,
+        wall=context.wall(request.now),
+    )
+
+
+def _password(context: Context, alias: str) -> str:
+    password = context.password(alias)
+    if password is None:
+        raise SecurityError("no password is set for this alias")
+    return password
 
 
 def password_alias(context: Context, request: Request) -> str | None:
     """Return the alias of an RRQ that has a password here, ``None`` if none has."""
     for _, text in text_aliases(request.value.get("terminalAlias", ())):
-        if text in context.settings.passwords:
+        if context.password(text) is not None:
             return text
     return None

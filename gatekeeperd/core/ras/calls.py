@@ -8,8 +8,9 @@ from typing import Any
 from gatekeeperd.core.actions import Action
 from gatekeeperd.core.ras import closing
 from gatekeeperd.core.ras.admission import BANDWIDTH_UNIT_BPS, call_identifier
+from gatekeeperd.core.ras.asking import Asked, Purpose, ask
 from gatekeeperd.core.ras.authentication import Caller, Refused, recognise
-from gatekeeperd.core.ras.context import Asked, Context, Purpose, Request
+from gatekeeperd.core.ras.context import Context, Request
 from gatekeeperd.core.ras.model import Call
 from gatekeeperd.core.ras.state import Transaction
 from gatekeeperd.policy.gates import Method, fairness
@@ -105,6 +106,8 @@ def _disengage(
     context: Context, request: Request, endpoint_identifier: str, call: Call | None, transaction: Transaction
 ) -> list[Action]:
     registration = context.state.registration(endpoint_identifier)
+    if registration is not None:
+        context.disengaged.accept(endpoint_identifier, call_identifier(request.value), request.now)
     if call is not None:
         closing.close(context, call, "disengaged", transaction, request.now, tell=False)
     # A DRQ for a call that is gone is confirmed too: the endpoint and we agree that it is over.
@@ -150,7 +153,7 @@ def _confirm_first(
     if call is not None:
         body |= {"callIdentifier": {"guid": call.call_identifier}}
     key = call.key if call else ""
-    context.ask(registration, ("infoRequest", body), Purpose.CONFIRM, transaction, request.now, call=key, request=request)
+    ask(context, registration, ("infoRequest", body), Purpose.CONFIRM, transaction, request.now, call=key, request=request)
     return [*context.commit(transaction, request.now), context.in_progress(request, registration)]
 
 

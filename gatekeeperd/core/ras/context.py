@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import hmac
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from enum import Enum, auto
 from typing import Any
 
 from gatekeeperd.core.actions import Action, Commit, Json, Record, Send, TransportAddress
 from gatekeeperd.core.ras import messages
 from gatekeeperd.core.ras.answers import KIND as ANSWER_KIND
 from gatekeeperd.core.ras.answers import Answer, AnswerCache
+from gatekeeperd.core.ras.asking import REQUEST_TIMEOUT_S, REQUEST_TRIES, Asked
 from gatekeeperd.core.ras.links import Link, Standing
 from gatekeeperd.core.ras.messages import Message
-from gatekeeperd.core.ras.model import Registration
+from gatekeeperd.core.ras.model import Call, Fact, Grant, Registration
 from gatekeeperd.core.ras.state import State, Transaction
 from gatekeeperd.core.ras.timers import Timers
 from gatekeeperd.core.settings import Settings
@@ -36,13 +37,11 @@ from gatekeeperd.security.session import Direction, Session
 from gatekeeperd.security.tokens import challenge_token, with_tokens
 from gatekeeperd.wire import h225
 
-#: H.225.0 v7 table 19 recommends 3 s and two repetitions for most requests.
-REQUEST_TIMEOUT_S = 3.0
-REQUEST_TRIES = 3
-
-#: Records of what strangers did wrong: more than this a second are counted, and the count is recorded.
-STRANGER_RECORDS_PER_S = 50.0
-STRANGER_RECORDS_BURST = 500
+#: What may pass when a source's budget is spent: a guardian registers once, and repeats a request a few times.
+COOKIES_PER_S = 2.0
+COOKIES_BURST = 10
+REPEATS_PER_S = 20.0
+REPEATS_BURST = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,34 +66,6 @@ class Request:
     def sequence(self) -> int:
         """The requestSeqNum."""
         return int(self.value["requestSeqNum"])
-
-
-class Purpose(Enum):
-    """Why we asked an endpoint something, and so what its silence means."""
-
-    #: URQ or DRQ of ours: repeated until confirmed, silence means nothing.
-    TELL = auto()
-    #: IRQ at the end of a timeToLive: silence unregisters.
-    EXPIRY = auto()
-    #: IRQ for one call: silence, or an IRR without it, closes the call.
-    CALL = auto()
-    #: IRQ before a URQ or DRQ counts that carries no proof of its own.
-    CONFIRM = auto()
-
-
-@dataclass(slots=True)
-class Asked:
-    """One request of ours that waits for its answer."""
-
-    data: bytes
-    to: TransportAddress
-    purpose: Purpose
-    endpoint_identifier: str
-    #: Key of the call that it is about, empty where it is about the endpoint.
-    call: str = ""
-    #: What waits for the outcome (``Purpose.CONFIRM``).
-    request: Request | None = None
-    tries: int = 1
 
 
 @dataclass(slots=True)
@@ -136,6 +107,8 @@ class Context:
         #: Names of the appliance's rooms, as aliases are compared.
         self.rooms = frozenset(room.casefold() for room in settings.rooms)
         self.registry = registry
+        self._passwords: dict[str, str] = {}
+        self.replace_passwords(settings.passwords)
         self.service_key = service_key
         self.epoch = epoch
         self.wall = wall
@@ -149,21 +122,77 @@ class Context:
         self.used_challenges = SeenOnce()
         self.password_tokens = SeenOnce()
         self.nonces = SeenOnce()
+        #: Calls that endpoints have disengaged: an ARQ that the DRQ overtook must not begin one again.
+        self.disengaged = SeenOnce()
         self.limiter = SourceLimiter(settings.rates.per_source_per_s, settings.rates.per_source_burst, settings.rates.max_sources)
+        #: RRQs that bring a cookie of ours, by source: each may cost a signature check.
+        self.cookie_limiter = SourceLimiter(COOKIES_PER_S, COOKIES_BURST, settings.rates.max_sources)
+        #: Kept answers that are repeated to sources beyond their budget.
+        self.repeats = TokenBucket(REPEATS_PER_S, REPEATS_BURST)
         self.links: dict[str, Link] = {}
+        self._buckets: dict[str, TokenBucket] = {}
         self.asked: dict[int, Asked] = {}
+        #: Sequence numbers that the request at hand added to ``asked``.
+        self.asked_now: list[int] = []
         self._answers = AnswerCache(settings.answer_cache_entries, settings.answer_cache_s, stored.get(ANSWER_KIND, {}), now)
         self._pending: dict[int, _Pending] = {}
         self._slow: deque[int] = deque()
         self._ticket = 0
-        self._sequence = 0
-        self._strangers = TokenBucket(STRANGER_RECORDS_PER_S, STRANGER_RECORDS_BURST)
+        # Not from 1: an answer to a request of ours should not be guessed.
+        self._sequence = int.from_bytes(randbytes(2), "big")
+        self._strangers = TokenBucket(settings.rates.stranger_records_per_s, settings.rates.stranger_records_burst)
         self.suppressed: Counter[str] = Counter()
         # Pseudonyms must be the same over restarts, so the key is derived from the service's own.
         self._pseudonym_key = service_key.sign(b"guardian-council/pseudonym/1")
-        for registration in self.state.registrations():
-            if registration.session:
-                self.open_link(registration, now, live=False)
+        for fact in self.state.facts():
+            self._revive(fact, now, spread=self._fraction() / 4)
+
+    # What a request does is done whole or not at all
+
+    def begin(self) -> None:
+        """Begin a request: what it changes can be undone until the next begins."""
+        self.state.begin()
+        self.asked_now.clear()
+
+    @contextmanager
+    def whole(self, now: float) -> Iterator[None]:
+        """Undo what is changed within, if it raises."""
+        self.begin()
+        try:
+            yield
+        except BaseException:
+            self.undo(now)
+            raise
+
+    def undo(self, now: float) -> None:
+        """Take back what the request at hand has changed in memory, because nothing of it will be committed."""
+        for fact in self.state.rollback():
+            self._revive(fact, now)
+        for sequence in self.asked_now:
+            del self.asked[sequence]
+            self.timers.cancel(("asked", str(sequence)))
+        self.asked_now.clear()
+
+    def _revive(self, fact: Fact, now: float, spread: float = 0.0) -> None:
+        if isinstance(fact, Registration) and fact.session and fact.key not in self.links:
+            self.open_link(fact, live=False)
+        self.start_clocks(fact, now, spread)
+
+    def start_clocks(self, fact: Fact, now: float, spread: float = 0.0) -> None:
+        """Give a fact its whole time from now on. ``spread`` adds a part of it: after a restart not all may come due at once."""
+        key = fact.key
+        match fact:
+            case Registration():
+                self.timers.set(("registration", key), now + fact.time_to_live_s * (1 + spread))
+            case Call():
+                # The longest that it may last, and how long its endpoint may stay silent about it.
+                self.timers.set(("longest", key), now + self.settings.limits.longest_call_s)
+                self.timers.set(("idle", key), now + 2 * self.settings.irr_frequency_s * (1 + spread))
+            case Grant():
+                self.timers.set(("grant", key), now + fact.lifetime_s)
+
+    def _fraction(self) -> float:
+        return int.from_bytes(self.randbytes(2), "big") / 0x10000
 
     # Names
 
@@ -183,14 +212,34 @@ class Context:
         """Return our call signalling address in the family of ``towards``."""
         return _same_family(self.settings.call_signal_addresses, towards)
 
-    # Sessions
+    # Passwords and sessions
 
-    def open_link(self, registration: Registration, now: float, *, live: bool) -> None:
+    def replace_passwords(self, passwords: Mapping[str, str]) -> None:
+        """Take new passwords: an endpoint whose password changed or is gone proves nothing from its next message on."""
+        self._passwords = {alias.casefold(): password for alias, password in passwords.items()}
+
+    def password(self, alias: str) -> str | None:
+        """Return the password of an alias, which counts in every spelling, like the alias itself."""
+        return self._passwords.get(alias.casefold())
+
+    def bucket(self, registration: Registration) -> TokenBucket:
+        """Return the rate limit of one endpoint that authenticates its messages."""
+        bucket = self._buckets.get(registration.key)
+        if bucket is None:
+            rates = self.settings.rates
+            bucket = self._buckets[registration.key] = TokenBucket(rates.per_session_per_s, rates.per_session_burst)
+        return bucket
+
+    def open_link(self, registration: Registration, *, live: bool) -> None:
         """Begin the running half of a session. Our counters start above all that an earlier epoch used."""
-        rates = self.settings.rates
-        bucket = TokenBucket(rates.per_session_per_s, rates.per_session_burst)
-        bucket.take(now)
-        self.links[registration.endpoint_identifier] = Link(bucket, self.epoch << 32, current_is_live=live)
+        self.links[registration.key] = Link(self.bucket(registration), self.epoch << 32, current_is_live=live)
+
+    def forget_endpoint(self, registration: Registration) -> None:
+        """Drop what runs beside a registration that is no more."""
+        self.links.pop(registration.key, None)
+        self._buckets.pop(registration.key, None)
+        self.disengaged.forget(registration.key)
+        self.timers.cancel(("registration", registration.key))
 
     def settle_standing(
         self, registration: Registration, standing: Standing, session: Session, transaction: Transaction
@@ -209,8 +258,8 @@ class Context:
         self.state.put_registration(renewed, transaction)
         return renewed
 
-    def encode(self, message: Message, registration: Registration | None, now: float) -> bytes:
-        """Write a message of ours, proved as its endpoint proves its own.
+    def encode(self, message: Message, registration: Registration | None, now: float, *, challenge: bool = True) -> bytes:
+        """Write a message of ours, proved as its endpoint proves its own; without ``challenge`` it tells no fresh one.
 
         That is the MAC and, where due, the fresh challenge of a session, or an H.235.1 token; else nothing.
         """
@@ -219,13 +268,13 @@ class Context:
             return self._hashed(message, registration, now)
         if registration is None or registration.session is None or link is None:
             return h225.encode_ras(message)
-        if link.next_is_live and registration.next_challenge:
+        if challenge and link.next_is_live and registration.next_challenge:
             message = with_tokens(message, challenge_token(registration.next_challenge))
         return sessions.protect(message, registration.session, link.next_counter(), Direction.TO_TERMINAL)
 
     def _hashed(self, message: Message, registration: Registration, now: float) -> bytes:
         """Write a message with an H.235.1 token: an endpoint that uses it takes nothing without (clause 12)."""
-        password = self.settings.passwords.get(registration.credential_alias or "")
+        password = self.password(registration.credential_alias or "")
         if password is None:
             return h225.encode_ras(message)
         return h235.sign_hashed(
@@ -274,20 +323,22 @@ class Context:
         """Answer a request: after its commit where it changed something, else at once.
 
         ``keep`` has a retransmission answered alike. ``behind`` puts an answer that changed nothing behind the commits
-        on their way, because it may tell of what they change; a keepAlive's does not.
+        on their way, because it may tell of what they change; a keepAlive's does not, unless it tells a fresh challenge.
         """
+        link = self.links.get(registration.endpoint_identifier) if registration else None
+        behind = behind or (link is not None and link.next_is_live)
         self.stats.answered[name] += 1
         send = Send(data, request.source, request.name)
         changed = bool(transaction)
         key = request.digest if keep else ""
         if not changed and not (behind and self._pending):
             if keep:
-                self._answers.keep(key, Answer(data, request.name, request.now, waits=False, stored=False))
+                self._answers.keep(key, Answer(data, request.now, waits=False, stored=False))
             return [send]
         sends = (*(transaction.sends if transaction else ()), send)
         changes = list(transaction.changes) if transaction else []
         if keep:
-            changes += self._answers.keep(key, Answer(data, request.name, request.now, waits=True, stored=changed))
+            changes += self._answers.keep(key, Answer(data, request.now, waits=True, stored=changed))
         records = tuple(transaction.records) if transaction else ()
         return [self._commit(tuple(changes), records, sends, _Pending(request.now, request, registration, key))]
 
@@ -301,6 +352,10 @@ class Context:
         if not transaction:
             return list(transaction.sends)
         return [self.commit_now(transaction, now)]
+
+    def behind(self, sends: list[Send], now: float) -> list[Action]:
+        """Send once all that is being committed is durable."""
+        return [self.commit_now(Transaction(sends=sends), now)] if self._pending else list(sends)
 
     def _commit(
         self, changes: tuple[Any, ...], records: tuple[Record, ...], sends: tuple[Send, ...], pending: _Pending
@@ -338,7 +393,8 @@ class Context:
         self.stats.answered["requestInProgress"] += 1
         delay_ms = int(REQUEST_TRIES * REQUEST_TIMEOUT_S * 1000)
         message: Message = ("requestInProgress", {"requestSeqNum": request.sequence, "delay": delay_ms})
-        return Send(self.encode(message, registration, request.now), request.source)
+        # No fresh challenge: the commit that it waits for may be the one that makes it durable.
+        return Send(self.encode(message, registration, request.now, challenge=False), request.source)
 
     # Refusals
 
@@ -385,37 +441,8 @@ class Context:
         if ("suppressed", "") not in self.timers:
             self.timers.set(("suppressed", ""), now + 1.0)
 
-    # Our own requests
-
-    def ask(
-        self,
-        registration: Registration,
-        message: Message,
-        purpose: Purpose,
-        transaction: Transaction,
-        now: float,
-        *,
-        call: str = "",
-        request: Request | None = None,
-    ) -> None:
-        """Send a request of ours after the commit at hand, and repeat it until it is answered or its tries are used up."""
-        sequence = self._next_sequence()
-        name, body = message
-        data = self.encode((name, {"requestSeqNum": sequence} | body), registration, now)
-        self.asked[sequence] = Asked(data, registration.source, purpose, registration.endpoint_identifier, call, request)
-        self.timers.set(("asked", str(sequence)), now + REQUEST_TIMEOUT_S)
-        transaction.sends.append(Send(data, registration.source))
-
-    def answered(self, request: Request) -> Asked | None:
-        """Take our request that this message answers, if it comes from whom we asked."""
-        asked = self.asked.get(request.sequence)
-        if asked is None or asked.to != request.source:
-            return None
-        del self.asked[request.sequence]
-        self.timers.cancel(("asked", str(request.sequence)))
-        return asked
-
-    def _next_sequence(self) -> int:
+    def next_sequence(self) -> int:
+        """Return a requestSeqNum for a request of ours, one that nothing waits under if there is any."""
         for _ in range(0xFFFF):
             self._sequence = self._sequence % 0xFFFF + 1
             if self._sequence not in self.asked:

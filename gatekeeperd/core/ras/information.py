@@ -7,8 +7,9 @@ from dataclasses import replace
 from gatekeeperd.core.actions import Action
 from gatekeeperd.core.ras import calls, closing
 from gatekeeperd.core.ras.admission import call_identifier
+from gatekeeperd.core.ras.asking import Purpose, inquired, told
 from gatekeeperd.core.ras.authentication import Caller, Refused, recognise
-from gatekeeperd.core.ras.context import Context, Purpose, Request
+from gatekeeperd.core.ras.context import Context, Request
 from gatekeeperd.core.ras.messages import PROTOCOL_IDENTIFIER, choice
 from gatekeeperd.core.ras.model import Registration
 from gatekeeperd.core.ras.state import Transaction
@@ -49,7 +50,7 @@ def _note_alive(context: Context, registration: Registration, listed: set[bytes]
 
 def _solicited(context: Context, request: Request, listed: set[bytes], transaction: Transaction) -> list[Action]:
     """Draw the conclusion for which we asked, if this answers an IRQ of ours."""
-    asked = context.answered(request)
+    asked = inquired(context, request)
     if asked is None:
         return []
     if asked.purpose is Purpose.CONFIRM:
@@ -62,7 +63,7 @@ def _solicited(context: Context, request: Request, listed: set[bytes], transacti
 
 def own_request_answered(context: Context, request: Request) -> list[Action]:
     """Take UCF, URJ, DCF, DRJ or a stray confirm: it can only end the repetitions of a request of ours."""
-    if context.answered(request) is None:
+    if not told(context, request):
         context.stats.dropped["unexpected"] += 1
     return []
 

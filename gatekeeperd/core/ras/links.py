@@ -9,7 +9,7 @@ after any number of crashes the terminal holds either the challenge that it used
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from gatekeeperd.core.ras.model import Registration
@@ -17,7 +17,7 @@ from gatekeeperd.errors import SecurityError
 from gatekeeperd.policy.limits import TokenBucket
 from gatekeeperd.security import session as sessions
 from gatekeeperd.security.replay import ReplayWindow
-from gatekeeperd.security.session import Direction, Session
+from gatekeeperd.security.session import Direction, Session, renewed
 
 
 class Standing(Enum):
@@ -63,7 +63,7 @@ def verify(
     except SecurityError:
         if registration.next_challenge is None:
             raise
-        told = replace(current, challenge=registration.next_challenge)
+        told = renewed(current, registration.next_challenge)
         counter = sessions.check(pdu, message, told, Direction.TO_GATEKEEPER)
         return (Standing.RENEWED if link.next_is_live else Standing.STALE), told, counter
     return (Standing.LIVE if link.current_is_live else Standing.STALE), current, counter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from gatekeeperd.core.actions import Action, TransportAddress
@@ -18,6 +19,7 @@ def location_request(context: Context, request: Request) -> list[Action]:
     if reply_to is None or not _may_ask(context, request):
         # To a stranger's replyAddress nothing is sent at all: we are nobody's reflector.
         return _refuse(context, request, "requestDenied", RejectReason.NOT_REGISTERED)
+    request = replace(request, source=reply_to)
     where = _locate(context, request)
     if where is None:
         return _refuse(context, request, "notRegistered", RejectReason.GATEKEEPER_ERROR)

@@ -89,7 +89,6 @@ class Registration(Fact):
     terminal_id: str | None
     method: Method
     source: TransportAddress
-    ras_address: TransportAddress
     call_signal_address: TransportAddress | None
     aliases: tuple[Alias, ...]
     time_to_live_s: int
@@ -99,6 +98,8 @@ class Registration(Fact):
     next_challenge: bytes | None = None
     #: The alias whose password or voucher admitted a room system.
     credential_alias: str | None = None
+    #: Which key of the guardian's it rests on (see ``enforcement.fingerprint``), where a guardian stands behind it.
+    key_id: str | None = None
     #: session_id of the grant that vouched for it.
     grant: str | None = None
     almost_out_of_resources: bool = False
@@ -125,7 +126,6 @@ class Registration(Fact):
         return value | {
             "method": Method(value["method"]),
             "source": _address(value["source"]),
-            "ras_address": _address(value["ras_address"]),
             "call_signal_address": None if signal is None else _address(signal),
             "aliases": tuple((str(kind), str(text)) for kind, text in value["aliases"]),
             "next_challenge": value["next_challenge"] and bytes.fromhex(value["next_challenge"]),
@@ -189,6 +189,8 @@ class Grant(Fact):
     lifetime_s: int
     calls_left: int
     registered: bool
+    #: Which key signed it (see ``enforcement.fingerprint``).
+    key_id: str
     trace_id: str
 
     @property
@@ -199,7 +201,7 @@ class Grant(Fact):
     @property
     def room(self) -> str:
         """Where its reservation counts until a call takes it over."""
-        return self.call_id
+        return self.call_id.casefold()
 
     @classmethod
     def _unpack(cls, value: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from gatekeeperd.core.ras import closing
 from gatekeeperd.core.ras.authentication import Refused, check_password, password_alias, recognise
 from gatekeeperd.core.ras.context import Context, Request
 from gatekeeperd.core.ras.discovery import alternates
+from gatekeeperd.core.ras.enforcement import fingerprint
 from gatekeeperd.core.ras.messages import PROTOCOL_IDENTIFIER, Message, first_address, text_aliases, transport_address
 from gatekeeperd.core.ras.model import Alias, Grant, Registration
 from gatekeeperd.core.ras.state import Transaction, normal_alias
@@ -24,6 +25,9 @@ from gatekeeperd.security.tokens import challenge_token, read_challenge
 
 #: A terminal has a handful of names; a list of hundreds is an attempt to fill the tables.
 MAX_ALIASES = 32
+
+#: The RCF repeats them, two octets a character, and has to fit a datagram together with all else that it says.
+MAX_ALIAS_CHARACTERS = 1024
 
 #: Below this an endpoint would do little but keep itself alive.
 MIN_TIME_TO_LIVE_S = 10
@@ -52,7 +56,7 @@ def registration_request(context: Context, request: Request) -> list[Action]:
         return _refuse(context, request, refusal)
 
 
-def _refuse(context: Context, request: Request, refusal: Refused, choice: str | None = None) -> list[Action]:
+def _refuse(context: Context, request: Request, refusal: Refused) -> list[Action]:
     transaction = Transaction()
     payload = {"reason": refusal.reason.value, "detail": refusal.detail}
     context.note_stranger(transaction, "registration.rejected", request.source, request.now, **payload)
@@ -60,7 +64,7 @@ def _refuse(context: Context, request: Request, refusal: Refused, choice: str | 
     if read_challenge(request.message) is not None:
         # A terminal whose cookie ran out or was used tries again at once.
         fields["tokens"] = [challenge_token(context.challenger.make(request.source, request.now))]
-    choice = choice or refusal.reason.registration_reject_reason
+    choice = refusal.reason.registration_reject_reason
     return context.reject(request, choice, refusal.reason, transaction=transaction, fields=fields)
 
 
@@ -77,7 +81,7 @@ def _keep_alive(context: Context, request: Request) -> list[Action]:
         return context.reject(request, "fullRegistrationRequired", RejectReason.NOT_REGISTERED)
     registration = caller.registration
     if not caller.stale:
-        context.timers.set(("registration", registration.endpoint_identifier), request.now + registration.time_to_live_s)
+        context.start_clocks(registration, request.now)
     keep = registration.method is not Method.UNSIGNED
     message = _confirm(context, request, registration, ())
     return context.answer(request, message, registration=registration, transaction=transaction, keep=keep, behind=False)
@@ -116,8 +120,7 @@ def _register(context: Context, request: Request) -> list[Action]:
     identity = _identify(context, request)
     aliases = _aliases(context, request, identity)
     signal = first_address(request.value["callSignalAddress"])
-    ras = first_address(request.value["rasAddress"])
-    if ras is None:
+    if first_address(request.value["rasAddress"]) is None:
         return context.reject(request, "invalidRASAddress", RejectReason.GATEKEEPER_ERROR)
     if signal is None:
         return context.reject(request, "invalidCallSignalAddress", RejectReason.GATEKEEPER_ERROR)
@@ -127,39 +130,34 @@ def _register(context: Context, request: Request) -> list[Action]:
         for alias, holder in context.state.holders(aliases)
         if not (_same_owner(holder, identity) or (previous is not None and holder.key == previous.key))
     ]
+    if not taken and not _may_supersede(context, request, identity, previous):
+        taken = list(aliases)
     if taken:
         return context.reject(request, ("duplicateAlias", taken), RejectReason.NOT_REGISTERED)
     if previous is None and context.state.registration_count >= context.settings.max_registrations:
         return context.reject(request, "resourceUnavailable", RejectReason.CAPACITY_EXCEEDED)
     _spend(context, request, identity)
 
-    transaction = Transaction()
-    superseded = _supersede(context, request, identity, previous, transaction)
+    guardian = context.registry.get(identity.terminal_id) if identity.terminal_id else None
     wanted_s = int(request.value.get("timeToLive", context.settings.time_to_live_s))
     registration = Registration(
         endpoint_identifier=previous.endpoint_identifier if previous else context.randbytes(16).hex(),
         terminal_id=identity.terminal_id,
         method=identity.method,
         source=request.source,
-        ras_address=ras,
         call_signal_address=signal,
         aliases=aliases,
         time_to_live_s=max(MIN_TIME_TO_LIVE_S, min(wanted_s, context.settings.time_to_live_s)),
         trace_id=previous.trace_id if previous else context.new_trace(),
         credential_alias=identity.alias,
+        key_id=fingerprint(guardian) if guardian else None,
         grant=identity.grant.session_id if identity.grant else None,
     )
-    return _accept(context, request, identity, registration, transaction, superseded=superseded)
+    return _accept(context, request, identity, registration, previous)
 
 
 def _accept(
-    context: Context,
-    request: Request,
-    identity: _Identity,
-    registration: Registration,
-    transaction: Transaction,
-    *,
-    superseded: bool,
+    context: Context, request: Request, identity: _Identity, registration: Registration, previous: Registration | None
 ) -> list[Action]:
     message = _confirm(context, request, registration, registration.aliases)
     octets = None
@@ -173,11 +171,14 @@ def _accept(
             challenge=context.randbytes(32),
         )
         registration = replace(registration, session=session)
-        context.open_link(registration, request.now, live=True)
+    transaction = Transaction()
+    superseded = _supersede(context, request, identity, previous, transaction)
+    if registration.session is not None:
+        context.open_link(registration, live=True)
     if identity.grant is not None:
         context.state.put_grant(replace(identity.grant, registered=True), transaction)
     context.state.put_registration(registration, transaction)
-    context.timers.set(("registration", registration.endpoint_identifier), request.now + registration.time_to_live_s)
+    context.start_clocks(registration, request.now)
     transaction.record(
         "registration.accepted",
         registration.trace_id,
@@ -263,10 +264,14 @@ def _aliases(context: Context, request: Request, identity: _Identity) -> tuple[A
     aliases = text_aliases(request.value.get("terminalAlias", ()))
     if len(aliases) > MAX_ALIASES:
         raise Refused(RejectReason.GATEKEEPER_ERROR, f"more than {MAX_ALIASES} aliases")
+    if sum(len(text) for _, text in aliases) > MAX_ALIAS_CHARACTERS:
+        raise Refused(RejectReason.GATEKEEPER_ERROR, f"aliases of more than {MAX_ALIAS_CHARACTERS} characters")
     for alias in aliases:
         owner = context.registry.owner_of(alias[1])
         if normal_alias(alias) in context.rooms or (owner is not None and owner.terminal_id != identity.terminal_id):
             raise Refused(RejectReason.INVALID_SIGNATURE, "an alias belongs to somebody else")
+        if context.password(alias[1]) is not None and alias[1] != identity.alias:
+            raise Refused(RejectReason.INVALID_SIGNATURE, "an alias has a password that was not given")
     if identity.method is Method.SIGNATURE and identity.terminal_id is not None:
         own: Alias = ("url-ID", identity.terminal_id)
         if all(normal_alias(alias) != normal_alias(own) for alias in aliases):
@@ -298,14 +303,35 @@ def _may_renew(registration: Registration, request: Request, identity: _Identity
     )
 
 
+#: How much a method proves. Only what proves at least as much puts another registration out.
+_STRENGTH = {Method.SIGNATURE: 3, Method.H235_1: 2, Method.H235_MD5: 1, Method.VOUCHED: 1, Method.UNSIGNED: 0}
+
+
+def _other(context: Context, identity: _Identity, previous: Registration | None) -> Registration | None:
+    """Return the guardian's live registration, if it is another than the one that is renewed."""
+    other = context.state.of_guardian(identity.terminal_id) if identity.terminal_id else None
+    return None if other is None or (previous is not None and other.key == previous.key) else other
+
+
+def _may_supersede(context: Context, request: Request, identity: _Identity, previous: Registration | None) -> bool:
+    """Say whether this RRQ may put out the guardian's other registration, if there is one.
+
+    A token that was overheard must not: what can't prove the whole message supersedes from its own address alone.
+    """
+    other = _other(context, identity, previous)
+    if other is None:
+        return True
+    strength = _STRENGTH[identity.method]
+    proves_the_message = strength >= _STRENGTH[Method.H235_1]
+    return strength >= _STRENGTH[other.method] and (proves_the_message or other.source == request.source)
+
+
 def _supersede(
     context: Context, request: Request, identity: _Identity, previous: Registration | None, transaction: Transaction
 ) -> bool:
     """End the guardian's other registration: one live registration a guardian, the newest valid one wins."""
-    if identity.terminal_id is None:
-        return False
-    other = context.state.of_guardian(identity.terminal_id)
-    if other is None or (previous is not None and other.key == previous.key):
+    other = _other(context, identity, previous)
+    if other is None:
         return False
     # Not reregistrationRequired: two terminals of one guardian would put each other out for ever.
     reason = None if other.source == request.source else "undefinedReason"

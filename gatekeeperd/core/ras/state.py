@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from gatekeeperd.core.actions import Change, Json, Record, Send, TransportAddress
-from gatekeeperd.core.ras.model import Alias, Call, Grant, Registration, call_key
+from gatekeeperd.core.ras.model import Alias, Call, Fact, Grant, Registration, call_key
 from gatekeeperd.policy.gates import CallType, Usage
 
 
@@ -54,6 +54,7 @@ class State:
         "_grants",
         "_guardians",
         "_identifiers",
+        "_journal",
         "_registrations",
         "_rooms",
         "_routine",
@@ -77,12 +78,64 @@ class State:
         self._rooms: dict[str, _Sum] = {}
         self._total = _Sum()
         self._routine = _Sum()
+        #: What the request at hand replaced, and by what: (before, after).
+        self._journal: list[tuple[Fact | None, Fact | None]] = []
         for octets in stored.get(Registration.KIND, {}).values():
             self._index_registration(Registration.load(octets))
         for octets in stored.get(Call.KIND, {}).values():
             self._index_call(Call.load(octets))
         for octets in stored.get(Grant.KIND, {}).values():
             self._index_grant(Grant.load(octets))
+
+    # A request is done whole or not at all
+
+    def begin(self) -> None:
+        """Forget how to undo what was done so far."""
+        self._journal.clear()
+
+    def rollback(self) -> list[Fact]:
+        """Undo everything since :meth:`begin` and return the facts that are back."""
+        revived = []
+        for before, after in reversed(self._journal):
+            if after is not None:
+                self._forget(after)
+            if before is not None:
+                self._index(before)
+                revived.append(before)
+        self._journal.clear()
+        return revived
+
+    def facts(self) -> list[Fact]:
+        """All facts."""
+        return [*self._registrations.values(), *self._calls.values(), *self._grants.values()]
+
+    def _index(self, fact: Fact) -> None:
+        match fact:
+            case Registration():
+                self._index_registration(fact)
+            case Call():
+                self._index_call(fact)
+            case Grant():
+                self._index_grant(fact)
+
+    def _forget(self, fact: Fact) -> Fact | None:
+        match fact:
+            case Registration():
+                return self._forget_registration(fact.key)
+            case Call():
+                return self._forget_call(fact.key)
+            case Grant():
+                return self._forget_grant(fact.key)
+        return None
+
+    def _put(self, fact: Fact, transaction: Transaction) -> None:
+        self._journal.append((self._forget(fact), fact))
+        self._index(fact)
+        transaction.changes.append(fact.stored())
+
+    def _remove(self, fact: Fact, transaction: Transaction) -> None:
+        self._journal.append((self._forget(fact), None))
+        transaction.changes.append(fact.removed())
 
     # Registrations
 
@@ -116,18 +169,11 @@ class State:
 
     def put_registration(self, registration: Registration, transaction: Transaction) -> None:
         """Add or replace by endpointIdentifier. The caller made sure that the aliases are free."""
-        self._forget_registration(registration.endpoint_identifier)
-        self._index_registration(registration)
-        transaction.changes.append(registration.stored())
+        self._put(registration, transaction)
 
     def remove_registration(self, registration: Registration, transaction: Transaction) -> None:
         """Forget one registration; its calls are the caller's business."""
-        self._forget_registration(registration.endpoint_identifier)
-        transaction.changes.append(registration.removed())
-
-    def replace_session(self, registration: Registration) -> None:
-        """Replace in memory alone: what a restart renews anyway."""
-        self._registrations[registration.endpoint_identifier] = registration
+        self._remove(registration, transaction)
 
     def _index_registration(self, registration: Registration) -> None:
         identifier = registration.endpoint_identifier
@@ -139,10 +185,10 @@ class State:
         if registration.call_signal_address:
             self._signal[registration.source[0], registration.call_signal_address] = identifier
 
-    def _forget_registration(self, identifier: str) -> None:
+    def _forget_registration(self, identifier: str) -> Registration | None:
         old = self._registrations.pop(identifier, None)
         if old is None:
-            return
+            return None
         for alias in old.aliases:
             if self._aliases.get(normal_alias(alias)) == identifier:
                 del self._aliases[normal_alias(alias)]
@@ -152,6 +198,7 @@ class State:
             where = (old.source[0], old.call_signal_address)
             if self._signal.get(where) == identifier:
                 del self._signal[where]
+        return old
 
     # Calls
 
@@ -183,14 +230,11 @@ class State:
 
     def put_call(self, call: Call, transaction: Transaction) -> None:
         """Add or replace by callIdentifier and endpoint."""
-        self._forget_call(call.key)
-        self._index_call(call)
-        transaction.changes.append(call.stored())
+        self._put(call, transaction)
 
     def remove_call(self, call: Call, transaction: Transaction) -> None:
         """Forget one part of a call and give its bandwidth back."""
-        self._forget_call(call.key)
-        transaction.changes.append(call.removed())
+        self._remove(call, transaction)
 
     def _index_call(self, call: Call) -> None:
         key = call.key
@@ -198,13 +242,15 @@ class State:
         self._sessions[call.session_id] = key
         self._endpoint_calls.setdefault(call.endpoint_identifier, set()).add(key)
         if not call.answer_call:
-            self._identifiers[call.call_identifier] = key
-        self._count(call.account, call.room, call.call_type, call.bandwidth_bps, 1)
+            self._identifiers.setdefault(call.call_identifier, key)
+        self._count(call.account, call.room, call.bandwidth_bps, 1)
+        if call.call_type is CallType.ROUTINE:
+            self._routine.add(call.bandwidth_bps, 1)
 
-    def _forget_call(self, key: str) -> None:
+    def _forget_call(self, key: str) -> Call | None:
         old = self._calls.pop(key, None)
         if old is None:
-            return
+            return None
         self._sessions.pop(old.session_id, None)
         keys = self._endpoint_calls[old.endpoint_identifier]
         keys.discard(key)
@@ -212,7 +258,10 @@ class State:
             del self._endpoint_calls[old.endpoint_identifier]
         if self._identifiers.get(old.call_identifier) == key:
             del self._identifiers[old.call_identifier]
-        self._count(old.account, old.room, old.call_type, old.bandwidth_bps, -1)
+        self._count(old.account, old.room, old.bandwidth_bps, -1)
+        if old.call_type is CallType.ROUTINE:
+            self._routine.add(old.bandwidth_bps, -1)
+        return old
 
     # Grants
 
@@ -231,29 +280,27 @@ class State:
 
     def put_grant(self, grant: Grant, transaction: Transaction) -> None:
         """Add or replace a voucher."""
-        self._forget_grant(grant.session_id)
-        self._index_grant(grant)
-        transaction.changes.append(grant.stored())
+        self._put(grant, transaction)
 
     def remove_grant(self, grant: Grant, transaction: Transaction) -> None:
         """Forget a voucher and what it reserved."""
-        self._forget_grant(grant.session_id)
-        transaction.changes.append(grant.removed())
+        self._remove(grant, transaction)
 
     def _index_grant(self, grant: Grant) -> None:
         self._grants[grant.session_id] = grant
         self._grant_aliases[grant.alias.casefold(), grant.host] = grant.session_id
         if grant.calls_left:
-            self._count(grant.terminal_id, grant.room, grant.call_type, grant.bandwidth_bps, 1)
+            self._count(grant.terminal_id, grant.room, grant.bandwidth_bps, 1)
 
-    def _forget_grant(self, session_id: str) -> None:
+    def _forget_grant(self, session_id: str) -> Grant | None:
         old = self._grants.pop(session_id, None)
         if old is None:
-            return
+            return None
         if self._grant_aliases.get((old.alias.casefold(), old.host)) == session_id:
             del self._grant_aliases[old.alias.casefold(), old.host]
         if old.calls_left:
-            self._count(old.terminal_id, old.room, old.call_type, old.bandwidth_bps, -1)
+            self._count(old.terminal_id, old.room, old.bandwidth_bps, -1)
+        return old
 
     # Sums
 
@@ -281,6 +328,8 @@ class State:
         )
         if without is None:
             return usage
+        # Vouchers reserve bandwidth, but only calls can be cut.
+        routine = isinstance(without, Call) and without.call_type is CallType.ROUTINE
         own_account = without.account if isinstance(without, Call) else without.terminal_id
         return replace(
             usage,
@@ -288,13 +337,11 @@ class State:
             guardian_calls=usage.guardian_calls - (own_account == account),
             total_bps=usage.total_bps - without.bandwidth_bps,
             room_participants=usage.room_participants - (bool(room) and without.room == room),
-            preemptible_bps=usage.preemptible_bps - (without.bandwidth_bps if without.call_type is CallType.ROUTINE else 0),
+            preemptible_bps=usage.preemptible_bps - (without.bandwidth_bps if routine else 0),
         )
 
-    def _count(self, account: str, room: str, call_type: CallType, bps: int, sign: int) -> None:
+    def _count(self, account: str, room: str, bps: int, sign: int) -> None:
         self._total.add(bps, sign)
-        if call_type is CallType.ROUTINE:
-            self._routine.add(bps, sign)
         for table, name in ((self._accounts, account), (self._rooms, room)):
             if not name:
                 continue

@@ -10,6 +10,7 @@ from typing import Any
 from gatekeeperd.core.actions import Commit
 from gatekeeperd.core.ras.admission import preempt
 from gatekeeperd.core.ras.context import Context
+from gatekeeperd.core.ras.enforcement import fingerprint
 from gatekeeperd.core.ras.model import Grant
 from gatekeeperd.core.ras.state import Transaction
 from gatekeeperd.errors import GuardianError, SecurityError
@@ -70,6 +71,9 @@ def admit(context: Context, request: VouchedAdmission, now: float) -> tuple[Admi
         public_key = parse_public_key(request.public_key)
     previous = context.state.grant_for(("", request.endpoint_alias), host)
     if previous is not None and previous.terminal_id != request.terminal_id:
+        authentication = Authentication(
+            verified=False, method=Method.VOUCHED, detail="another guardian vouches for this endpoint"
+        )
         previous = None
     replaced = previous if previous and previous.calls_left else None
     decision = evaluate(
@@ -81,11 +85,11 @@ def admit(context: Context, request: VouchedAdmission, now: float) -> tuple[Admi
             bandwidth_bps=request.bandwidth_bps,
             authentication=authentication,
             texts=(("endpoint_alias", request.endpoint_alias), ("call_id", request.call_id)),
-            room=request.call_id,
+            room=request.call_id.casefold(),
             public_key=public_key,
         ),
         guardian,
-        context.state.usage(request.terminal_id, request.call_id, live_registration=None, without=replaced),
+        context.state.usage(request.terminal_id, request.call_id.casefold(), live_registration=None, without=replaced),
         context.settings.limits,
         context.settings.pii_rules,
     )
@@ -94,31 +98,18 @@ def admit(context: Context, request: VouchedAdmission, now: float) -> tuple[Admi
         decision = replace(decision, reason=RejectReason.NOT_REGISTERED)
     session_id = context.randbytes(16).hex() if decision.granted else ""
     if decision.granted:
-        if previous is not None:
-            context.state.remove_grant(previous, transaction)
-            context.timers.cancel(("grant", previous.session_id))
         if decision.preempt_bps:
             preempt(context, decision.preempt_bps, trace_id, transaction, now)
-        grant = Grant(
-            session_id=session_id,
-            terminal_id=request.terminal_id,
-            call_id=request.call_id,
-            call_type=CallType[request.call_type],
-            has_pii=request.has_pii,
-            bandwidth_bps=decision.bandwidth_bps,
-            alias=request.endpoint_alias,
-            host=host,
-            lifetime_s=context.settings.vouch_lifetime_s,
-            calls_left=context.settings.vouch_calls,
-            registered=False,
-            trace_id=trace_id,
-        )
-        context.state.put_grant(grant, transaction)
-        context.timers.set(("grant", session_id), now + grant.lifetime_s)
+        _put_grant(context, request, session_id, host, decision.bandwidth_bps, trace_id, previous, transaction, now)
     context.stats.admissions[
         "granted" if decision.granted else "rejected", decision.reason.value if decision.reason else "NONE"
     ] += 1
-    transaction.record("voucher.granted" if decision.granted else "voucher.rejected", trace_id, **decision.record())
+    if decision.granted:
+        transaction.record("voucher.granted", trace_id, **decision.record())
+    elif authentication.verified:
+        transaction.record("voucher.rejected", trace_id, **decision.record())
+    else:
+        context.note_stranger(transaction, "voucher.rejected", (host, 0), now, **decision.record())
     last = decision.gates[-1]
     answer = AdmissionAnswer(
         admitted=decision.granted,
@@ -131,6 +122,45 @@ def admit(context: Context, request: VouchedAdmission, now: float) -> tuple[Admi
         trace_id=trace_id,
     )
     return answer, context.commit_now(transaction, now)
+
+
+def _put_grant(
+    context: Context,
+    request: VouchedAdmission,
+    session_id: str,
+    host: str,
+    bandwidth_bps: int,
+    trace_id: str,
+    previous: Grant | None,
+    transaction: Transaction,
+    now: float,
+) -> None:
+    """Note the voucher; a room system that is registered by the one before it goes on under this one."""
+    guardian = context.registry.get(request.terminal_id)
+    item = context.state.of_guardian(request.terminal_id)
+    rests_on_previous = previous is not None and item is not None and item.grant == previous.session_id
+    if previous is not None:
+        context.state.remove_grant(previous, transaction)
+        context.timers.cancel(("grant", previous.session_id))
+    grant = Grant(
+        session_id=session_id,
+        terminal_id=request.terminal_id,
+        call_id=request.call_id,
+        call_type=CallType[request.call_type],
+        has_pii=request.has_pii,
+        bandwidth_bps=bandwidth_bps,
+        alias=request.endpoint_alias,
+        host=host,
+        lifetime_s=context.settings.vouch_lifetime_s,
+        calls_left=context.settings.vouch_calls,
+        registered=rests_on_previous,
+        key_id=fingerprint(guardian) if guardian else "",
+        trace_id=trace_id,
+    )
+    context.state.put_grant(grant, transaction)
+    context.start_clocks(grant, now)
+    if rests_on_previous and item is not None:
+        context.state.put_registration(replace(item, grant=session_id, key_id=grant.key_id), transaction)
 
 
 def _authenticate(context: Context, request: VouchedAdmission, now: float) -> tuple[str, Authentication]:
