@@ -89,6 +89,9 @@ class Daemon:
         self._tokens: tuple[ApiToken, ...] = ()
         self._reloads: Counter[str] = Counter({"ok": 0, "failed": 0})
         self._stopping = False
+        #: Set, with its reason, when the daemon can't go on: memory and store disagree, or its housekeeping ended.
+        self.failed = asyncio.Event()
+        self.failure: BaseException | None = None
         self._gatekeeper: Gatekeeper
         self._engine: Engine
 
@@ -123,7 +126,7 @@ class Daemon:
             self._record("registry.reload_failed", **where)
             return
         self._gatekeeper.replace_passwords(passwords)
-        self._engine.perform(self._gatekeeper.replace_registry(registry, boottime()))
+        self._engine.perform([self._gatekeeper.replace_registry(registry, boottime())])
         self._reloads["ok"] += 1
         _log.info("reloaded: %d guardians, SHA-256 %s", len(registry), registry.digest)
 
@@ -161,7 +164,7 @@ class Daemon:
                 Ledger.open,
                 config.witness_directory,
                 node=config.node,
-                signing_key=node_key._signing,  # noqa: SLF001
+                signing_key=node_key.signing_key,
                 clock=time.time_ns,
                 retention_days=config.witness.retention_days,
                 checkpoint_interval_s=config.witness.checkpoint_interval_s,
@@ -178,7 +181,7 @@ class Daemon:
             now=boottime(),
             wall=wall,
         )
-        self._engine = Engine(self._gatekeeper, sockets, ledger.commit, executor)
+        self._engine = Engine(self._gatekeeper, sockets, ledger.commit, executor, lost=self._fail)
         stack.push_async_callback(self._drain)
 
         api = create_app(
@@ -189,6 +192,7 @@ class Daemon:
                 tokens=lambda: self._tokens,
                 limiter=SourceLimiter(config.http.requests_per_s, config.http.burst, max_sources=4096),
                 seen=SeenOnce(),
+                started=wall(started),
             )
         )
         metrics_registry = create_registry(
@@ -216,11 +220,12 @@ class Daemon:
         )
         await self._engine.commit(self._gatekeeper.announce(begun, boottime()))
         # The registry may have changed while we were down.
-        self._engine.perform(self._gatekeeper.enforce_registry(boottime()))
+        await self._engine.commit(self._gatekeeper.enforce_registry(boottime()))
         sockets.listen(loop, self._engine.receive, self._engine.arm)
         stack.callback(sockets.stop_listening, loop)
         self._engine.arm()
         housekeeping = asyncio.create_task(self._keep_house(ledger, executor))
+        housekeeping.add_done_callback(self._housekeeping_ended)
         stack.callback(housekeeping.cancel)
         notify("READY=1")
         return Ready(
@@ -240,6 +245,15 @@ class Daemon:
             state=str(config.state_directory),
             witness=str(config.witness_directory),
         )
+
+    def _fail(self, error: BaseException) -> None:
+        self.failure = self.failure or error
+        self.failed.set()
+
+    def _housekeeping_ended(self, task: asyncio.Task[None]) -> None:
+        """Without checkpoints the log is not signed any more: better to end, and be started again, than to go on so."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
 
     def _why_not_ready(self) -> str | None:
         if self._stopping:
@@ -279,7 +293,7 @@ class Daemon:
 
 
 async def serve(config: Config, on_ready: Callable[[Ready], None]) -> None:
-    """Run a daemon until SIGTERM or SIGINT. Raises what :meth:`Daemon.start` raises."""
+    """Run a daemon until SIGTERM or SIGINT. Raises what :meth:`Daemon.start` raises, GuardianError when it can't go on."""
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
@@ -291,10 +305,23 @@ async def serve(config: Config, on_ready: Callable[[Ready], None]) -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
     on_ready(ready)
     try:
-        while await signals.get() is signal.SIGHUP:
+        while await _next_signal(signals, daemon) is signal.SIGHUP:
             await daemon.reload()
     finally:
         await daemon.stop()
+
+
+async def _next_signal(signals: asyncio.Queue[signal.Signals], daemon: Daemon) -> signal.Signals:
+    waiting, failed = asyncio.ensure_future(signals.get()), asyncio.ensure_future(daemon.failed.wait())
+    try:
+        await asyncio.wait((waiting, failed), return_when=asyncio.FIRST_COMPLETED)
+        if not failed.done():
+            return waiting.result()
+    finally:
+        waiting.cancel()
+        failed.cancel()
+    _log.critical("can't go on; start again from what is durable", exc_info=daemon.failure)
+    raise GuardianError(f"can't go on: {daemon.failure}")
 
 
 async def _on(executor: ThreadPoolExecutor, function: Callable[..., None], *arguments: object) -> None:

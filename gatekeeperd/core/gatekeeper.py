@@ -299,19 +299,19 @@ class Gatekeeper:
         due = self._context.timers.due(timer)
         return 0 if due is None else int(now - due + whole_s)
 
-    def replace_registry(self, registry: Registry, now: float) -> list[Action]:
+    def replace_registry(self, registry: Registry, now: float) -> Commit:
         """Take a new registry: a guardian who is no longer in it, active, with the same key, is disengaged and unregistered."""
         self._context.registry = registry
         return self.enforce_registry(now)
 
-    def enforce_registry(self, now: float) -> list[Action]:
+    def enforce_registry(self, now: float) -> Commit:
         """Hold what is registered to the registry. Also to be called at start: it may have changed meanwhile."""
         context, transaction = self._context, Transaction()
         with context.whole(now):
             enforcement.enforce_registry(context, transaction, now)
         loaded = context.registry
         transaction.record("registry.loaded", context.new_trace(), digest=loaded.digest, guardians=len(loaded))
-        return context.commit(transaction, now)
+        return context.commit_now(transaction, now)
 
     def replace_passwords(self, passwords: Mapping[str, str]) -> None:
         """Take new passwords: an endpoint whose password changed or is gone proves nothing from its next message on."""

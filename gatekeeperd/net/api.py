@@ -91,7 +91,8 @@ class ApiContext:
     """What the routes work on.
 
     ``commit`` returns when a commit is durable; ``why_not_ready`` gives a reason or ``None``; ``tokens`` the bearer
-    tokens of the moment; ``limiter`` bounds requests by source; ``seen`` remembers nonces of signed requests.
+    tokens of the moment; ``limiter`` bounds requests by source; ``seen`` remembers nonces of signed requests
+    since ``started`` (POSIX seconds).
     """
 
     admissions: Admissions
@@ -100,6 +101,7 @@ class ApiContext:
     tokens: Callable[[], tuple[ApiToken, ...]]
     limiter: SourceLimiter
     seen: SeenOnce
+    started: float
 
 
 def create_app(context: ApiContext | None = None) -> FastAPI:
@@ -206,6 +208,7 @@ async def _caller(
                 request.headers,
                 context.admissions.registry,
                 wall=wall(boottime()),
+                started=context.started,
                 seen=context.seen,
             )
         except SecurityError as error:

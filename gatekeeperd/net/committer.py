@@ -6,8 +6,8 @@ from it.
 
 While a group is being written the next one gathers, so a slow disk makes larger groups instead of a longer queue. A
 group that fails is kept and written again; nothing behind it overtakes it. One exception: a record that has no canonical
-form could never be written and would stop the gatekeeper for good. It is a fault of ours; its commit alone is given up,
-which leaves its requester without an answer.
+form could never be written. It is a fault of ours; its commit alone is given up, and since memory is now ahead of the
+store, ``lost`` is told: the daemon ends and starts again from what is durable.
 """
 
 from __future__ import annotations
@@ -58,12 +58,14 @@ class Committer:
         *,
         max_pending: int = MAX_PENDING,
         retry_s: float = RETRY_S,
+        lost: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._durable = durable
         self._executor = executor
         self._max_pending = max_pending
         self._retry_s = retry_s
+        self._lost = lost
         self._loop = asyncio.get_running_loop()
         self._pending = deque[_Pending]()
         self._group: list[_Pending] = []
@@ -143,6 +145,7 @@ class Committer:
             self.lag_records -= len(group[0].commit.records)
             _log.critical("commit %d can't be written and is given up", group[0].commit.ticket, exc_info=error)
             _resolve(group[0].waiter, error)
+            self._lost(error)
         self._next()
         if not self._scheduled:
             self._idle.set()

@@ -71,13 +71,14 @@ class Engine:
         executor: Executor,
         *,
         max_pending: int = MAX_PENDING,
+        lost: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         self._gatekeeper = gatekeeper
         self._sender = sender
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._due: float | None = None
-        self.committer = Committer(store, self._durable, executor, max_pending=max_pending)
+        self.committer = Committer(store, self._durable, executor, max_pending=max_pending, lost=lost)
         self.latency: defaultdict[str, Histogram] = defaultdict(Histogram)
         self.faults: Counter[str] = Counter()
         self._tracebacks = TokenBucket(rate=0.1, burst=10)
@@ -90,12 +91,16 @@ class Engine:
         now = boottime()
         try:
             actions = self._gatekeeper.receive_datagram(data, source, now, multicast=multicast)
-        except Exception:  # noqa: BLE001 - a fault of the core's; whoever can provoke it shall not fill the log as well
-            self.faults["core_failed"] += 1
-            if self._tracebacks.take(now):
-                _log.exception("a datagram of %d octets from %s made the core fail", len(data), source[0])
+        except Exception:  # noqa: BLE001 - a fault of the core's
+            self._failed(now, f"a datagram of {len(data)} octets from {source[0]} made the core fail")
             return
         self._carry_out(actions, now)
+
+    def _failed(self, now: float, what: str) -> None:
+        """Count and log the exception at hand; whoever can provoke it shall not fill the log as well."""
+        self.faults["core_failed"] += 1
+        if self._tracebacks.take(now):
+            _log.exception(what)
 
     def perform(self, actions: Iterable[Action]) -> None:
         """Carry out what the core wants for a reason of ours (a reload, a start), and re-arm the timer."""
@@ -133,9 +138,12 @@ class Engine:
         self._due = self._timer = None
         now = boottime()
         try:
-            self._carry_out(self._gatekeeper.handle_timer(now), now)
-        finally:
-            self.arm()
+            actions = self._gatekeeper.handle_timer(now)
+        except Exception:  # noqa: BLE001 - the timer that failed is tried again, the others go on
+            actions = []
+            self._failed(now, "a timer made the core fail")
+        self._carry_out(actions, now)
+        self.arm()
 
     def _carry_out(self, actions: Iterable[Action], arrived: float) -> None:
         for action in actions:

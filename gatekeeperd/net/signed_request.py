@@ -50,9 +50,12 @@ def sign_request(method: str, path: str, key: KeyPair, *, timestamp: int) -> dic
 
 
 def verify_request(
-    method: str, path: str, headers: Mapping[str, str], registry: Registry, *, wall: float, seen: SeenOnce
+    method: str, path: str, headers: Mapping[str, str], registry: Registry, *, wall: float, started: float, seen: SeenOnce
 ) -> Guardian:
-    """Return the active guardian that signed. ``wall`` is POSIX seconds; ``seen`` remembers nonces. Raises SecurityError."""
+    """Return the active guardian that signed. Raises SecurityError.
+
+    ``wall`` is POSIX seconds; ``seen`` remembers nonces since ``started``, and nothing signed before is taken.
+    """
     terminal_id, timestamp = headers.get(ID_HEADER, ""), headers.get(TIMESTAMP_HEADER, "")
     nonce, signature = headers.get(NONCE_HEADER, ""), _SIGNATURE.fullmatch(headers.get(SIGNATURE_HEADER, ""))
     if not _TIMESTAMP.fullmatch(timestamp) or not _NONCE.fullmatch(nonce) or signature is None:
@@ -63,6 +66,8 @@ def verify_request(
     verify_signature(guardian.public_key, _octets(method, path, terminal_id, timestamp, nonce), bytes.fromhex(signature[1]))
     if abs(int(timestamp) - wall) > MAX_SKEW_S:
         raise SecurityError(f"signed {int(timestamp) - wall:+.0f} s from now")
+    if int(timestamp) < int(started):
+        raise SecurityError("signed before the gatekeeper started")
     if not seen.accept(guardian.terminal_id, nonce, wall):
         raise SecurityError("the nonce was used before")
     return guardian

@@ -66,6 +66,11 @@ class KeyPair:
         """Make a new pair."""
         return cls.from_seed(secrets.token_bytes(KEY_LENGTH), terminal_id)
 
+    @property
+    def signing_key(self) -> SigningKey:
+        """The private half, for what signs with PyNaCl itself."""
+        return self._signing
+
     def sign(self, octets: bytes) -> bytes:
         """Return the signature (64 octets) over ``octets``."""
         return bytes(self._signing.sign(octets).signature)

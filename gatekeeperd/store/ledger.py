@@ -256,19 +256,21 @@ class Ledger:
         first = f"{utc(now_ns) - timedelta(days=self._limits.retention_days):%Y%m%d}"
         if first <= self._retained_for:
             return
-        self._retained_for = first
         removed, kept = self._files.edge(first)
         if removed is None:
+            self._retained_for = first
             return
         start = kept or self._head
         if start not in (removed, self._anchor()):
             # To sign a new start here would make somebody else's removal look like ours.
             refused: dict[str, Json] = {"first_day": first, "last_removed": removed.index, "first_kept": start.index + 1}
             self._append((), [Record("retention_refused", NO_TRACE, refused)])
+            self._retained_for = first
             return
         self._append((), [Record("retention", NO_TRACE, {"first_day": first, "first_kept": start.index + 1})], sign=True)
         self._files.replace(ANCHOR_FILE, self._author.statement(ANCHOR_DOMAIN, start, timestamp(utc(now_ns)), day=first))
         self._files.remove_before(first)
+        self._retained_for = first
 
     def _anchor(self) -> Head | None:
         """Where the kept chain starts by our own word: a removal may have been cut short after that was signed."""

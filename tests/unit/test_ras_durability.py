@@ -250,7 +250,7 @@ def test_a_guardian_who_was_revoked_while_we_were_down_is_unregistered_at_start(
     first.admit(A)
     zone.registry = Registry((guardian("g0", key(9)), guardian("g1", key(2))), "22")
     zone.boot()
-    sends = zone.carry_out(zone.core.enforce_registry(zone.now))
+    sends = zone.carry_out([zone.core.enforce_registry(zone.now)])
     assert {h225.decode_ras(send.data)[0] for send in sends} == {"disengageRequest", "unregistrationRequest"}
     assert {send.to for send in sends} == {first.source}
     assert (zone.core.registration_count, zone.core.call_count) == (1, 0)

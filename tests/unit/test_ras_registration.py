@@ -237,7 +237,7 @@ def test_a_new_registry_ends_what_it_no_longer_allows():
     first.admit()
     second.admit(b"\x02" * 16)
     kept, gone = guardian("g0", key(1)), guardian("g1", key(2), status=GuardianStatus.REVOKED)
-    sends = zone.carry_out(zone.core.replace_registry(Registry((kept, gone), "11"), zone.now))
+    sends = zone.carry_out([zone.core.replace_registry(Registry((kept, gone), "11"), zone.now)])
     names = {h225.decode_ras(send.data)[0] for send in sends if send.to == second.source}
     assert names == {"disengageRequest", "unregistrationRequest"}
     assert (zone.core.registration_count, zone.core.call_count) == (1, 1)

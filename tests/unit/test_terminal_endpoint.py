@@ -235,7 +235,7 @@ def test_a_suspended_guardian_is_unregistered_and_stays_away(world):
     admitted(world, endpoint)
     host = world.hosts[GK]
     suspended = replace(guardian("technical", KEY), status=GuardianStatus.SUSPENDED)
-    world._carry_out(host, host.core.replace_registry(Registry((suspended,), "01"), world.now), GK)
+    world._carry_out(host, [host.core.replace_registry(Registry((suspended,), "01"), world.now)], GK)
     assert world.run(lambda: world.events_of(endpoint, Unregistered))
     assert last(world, endpoint, Unregistered).by is Party.GATEKEEPER
     assert last(world, endpoint, Disengaged).by is Party.GATEKEEPER
