@@ -26,12 +26,14 @@ __all__ = [
     "encode_user_information",
 ]
 
-# A RAS datagram that is not fragmented has at most 1,472 octets; an IRR of 25 calls or an LCF with many alternates may take more.
+# A RAS datagram that is not fragmented has at most 1,472 octets, and the longest captured one 251; yet an IRR that tells of 25
+# calls, each with two tokens, takes 7,969 octets and 2,000 fields. Twice those fields decode in half a millisecond, compiled.
 MAX_RAS_OCTETS: Final = 8192
-MAX_RAS_ITEMS: Final = 10_000
-# The user-user element of Q.931 has a length of two octets, and TPKT's 65,531 hold it and the rest.
+MAX_RAS_ITEMS: Final = 4_000
+# The user-user element of Q.931 has a length of two octets, and TPKT's 65,531 hold it and the rest. Its long parts are tunnelled
+# octets; the fields of captured ones number 113 at most.
 MAX_USER_INFORMATION_OCTETS: Final = 0xFFFF - 4
-MAX_USER_INFORMATION_ITEMS: Final = 10_000
+MAX_USER_INFORMATION_ITEMS: Final = 4_000
 
 _RAS: Final = default_schema.codec("H225.RasMessage", max_octets=MAX_RAS_OCTETS, max_items=MAX_RAS_ITEMS)
 _USER_INFORMATION: Final = default_schema.codec(

@@ -12,9 +12,10 @@ from gatekeeperd.wire.schema import default_schema
 
 __all__ = ["MAX_ITEMS", "MAX_OCTETS", "decode", "decode_open_logical_channel", "encode", "encode_open_logical_channel"]
 
-# TPKT's length of two octets bounds a message on the H.245 channel; tunnelled ones are shorter.
+# TPKT's length of two octets bounds a message on the H.245 channel; tunnelled ones are shorter. Captured ones have at most 104
+# fields; a capability set of 180 entries, each an H.264 video mode with its parameters, has 5,000.
 MAX_OCTETS: Final = 0xFFFF - 4
-MAX_ITEMS: Final = 10_000
+MAX_ITEMS: Final = 5_000
 
 _CONTROL: Final = default_schema.codec("H245.MultimediaSystemControlMessage", max_octets=MAX_OCTETS, max_items=MAX_ITEMS)
 _CHANNEL: Final = default_schema.codec("H245.OpenLogicalChannel", max_octets=MAX_OCTETS, max_items=MAX_ITEMS)

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 __all__ = ["MAX_DEPTH", "MAX_FIELD_BITS", "Misfit", "Reader", "Writer"]
 
-# Constructed types within each other. The deepest message that a peer of ours ever sent has 14 levels
-# (tests/wire/test_captures.py measures it); types that contain themselves (H.245 DataType, H.225.0 EnumeratedParameter)
-# would otherwise let a few hundred octets exhaust the stack.
+# Constructed types within each other. The deepest captured message has 10 levels; types that contain themselves (H.245
+# DataType, H.225.0 EnumeratedParameter) would otherwise let a few hundred octets exhaust the stack.
 MAX_DEPTH = 40
 
 # The widest bit field that is read at once: with up to 7 bits before it, it still fits 64 bits. Only the bitmap of
-# extension additions comes near; the longest of H.225.0 v7 has 28.
+# extension additions comes near, and this bounds how many a type may have; the longest of H.225.0 v7 has 28.
 MAX_FIELD_BITS = 56
 
 
@@ -113,10 +112,10 @@ class Reader:
         return (value & 0x3F) << 8 | self.data[index + 1]
 
     def small(self) -> int:
-        """Read a normally small number (X.691 clause 11.6): 0 to 63. Larger ones would number a 65th extension: refused."""
+        """Read a normally small number (X.691 clause 11.6), which numbers extension additions: 0 to ``MAX_FIELD_BITS`` - 1."""
         value = self.bits(7)
-        if value > 63:
-            raise Misfit("extension number of 64 or more")
+        if value >= MAX_FIELD_BITS:
+            raise Misfit(f"extension number of {MAX_FIELD_BITS} or more")
         return value
 
     def finish(self) -> None:

@@ -37,13 +37,19 @@ MAX_INTEGER_OCTETS = 64
 # Octets of an OBJECT IDENTIFIER. Real ones have 5 to 12; X.667's UUID-based ones, the longest in use, have 21.
 MAX_OID_OCTETS = 64
 
+# What an object identifier takes from a message's budget of fields beyond its own field: one that was not seen before
+# takes that many times as long as any other field.
+OID_ITEMS = 3
+
 # Distinct object identifiers kept decoded. Real traffic uses some thirty; a flood of made-up ones costs only misses.
 OID_CACHE_SIZE = 256
 
 
 def shown(value: object) -> str:
     """Return a value as an error message may show it: short, whatever was put in."""
-    text = repr(value) if isinstance(value, (str, bytes, bool, int, float)) else f"a {type(value).__name__}"
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"an int of {value.bit_length()} bits"  # Python refuses to print very long ones
+    text = repr(value) if isinstance(value, (str, bytes, int, float)) else f"a {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -495,6 +501,7 @@ class ObjectIdentifier(Node):
 
     def decode(self, reader: Reader) -> Any:
         """Read a tuple of ints."""
+        reader.spend(OID_ITEMS)
         return arcs_of(reader.octets(reader.length()))
 
     def encode(self, writer: Writer, value: Any) -> None:
