@@ -21,6 +21,8 @@ from gatekeeperd.errors import ConfigurationError
 
 #: H.225.0 v7 section 7.2: the gatekeeper discovery multicast address and port.
 DISCOVERY_GROUP: Final = ("224.0.1.41", 1718)
+#: Where endpoints ask that know no multicast (h323plus does); bound to it, a socket hears nothing but broadcasts.
+DISCOVERY_BROADCAST: Final = ("255.255.255.255", 1718)
 #: The largest RAS message in any capture of ours has 1.1 KiB; one of 8 KiB is an attack or a mistake.
 MAX_DATAGRAM: Final = 8192
 #: Datagrams taken in one wakeup: enough to amortise it, few enough that timers and HTTPS get their turn within 2 ms.
@@ -33,7 +35,7 @@ Receiver = Callable[[bytes, TransportAddress, bool], None]
 
 
 class RasSockets:
-    """One RAS socket for each address family, and the discovery group where the IPv4 interface allows it.
+    """One RAS socket for each address family, and where the IPv4 interface allows it those of discovery: group and broadcast.
 
     ``faults`` counts by name what was dropped or could not be sent: ``oversized``, ``receive_failed``, ``send_failed``.
     """
@@ -42,7 +44,7 @@ class RasSockets:
         self.faults: Counter[str] = Counter()
         self.multicast: tuple[TransportAddress, ...] = ()
         self._by_ipv6: dict[bool, socket.socket] = {}
-        self._group: socket.socket | None = None
+        self._discovery: list[socket.socket] = []
         try:
             for host in hosts:
                 # The second family follows the first where the kernel chose the port.
@@ -53,9 +55,9 @@ class RasSockets:
             raise
         ipv4 = next((host for host in hosts if ":" not in host), None)
         if multicast and ipv4 is not None:
-            self._group = _join(ipv4)
-            if self._group is not None:
-                self.multicast = (DISCOVERY_GROUP,)
+            found = ((DISCOVERY_GROUP, _join(ipv4)), (DISCOVERY_BROADCAST, _hear(DISCOVERY_BROADCAST)))
+            self._discovery = [bound for _, bound in found if bound is not None]
+            self.multicast = tuple(address for address, bound in found if bound is not None)
 
     @property
     def addresses(self) -> tuple[TransportAddress, ...]:
@@ -66,8 +68,8 @@ class RasSockets:
         """Deliver each datagram to ``receive``; ``after_burst`` runs once a wakeup (to re-arm timers)."""
         for bound in self._by_ipv6.values():
             loop.add_reader(bound, self._drain, bound, receive, after_burst, False)  # noqa: FBT003
-        if self._group is not None:
-            loop.add_reader(self._group, self._drain, self._group, receive, after_burst, True)  # noqa: FBT003
+        for bound in self._discovery:
+            loop.add_reader(bound, self._drain, bound, receive, after_burst, True)  # noqa: FBT003
 
     def send(self, message: Send) -> None:
         """Send one datagram from the socket of its family. Never raises: an unreachable peer is counted."""
@@ -89,8 +91,7 @@ class RasSockets:
             bound.close()
 
     def _sockets(self) -> tuple[socket.socket, ...]:
-        group = () if self._group is None else (self._group,)
-        return (*self._by_ipv6.values(), *group)
+        return (*self._by_ipv6.values(), *self._discovery)
 
     def _drain(self, bound: socket.socket, receive: Receiver, after_burst: Callable[[], None], multicast: bool) -> None:  # noqa: FBT001
         recvfrom = bound.recvfrom
@@ -141,6 +142,19 @@ def _join(interface: str) -> socket.socket | None:
         _log.warning("no multicast discovery on %s: %s", interface, error.strerror)
         return None
     return group
+
+
+def _hear(address: TransportAddress) -> socket.socket | None:
+    """Bind a socket that hears limited broadcasts, or say why that is impossible."""
+    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        _log.warning("no discovery by broadcast: %s", error.strerror)
+        return None
+    return bound
 
 
 #: <linux/in.h>; the socket module has no name for it.

@@ -124,8 +124,7 @@ async def test_it_serves_ipv6_beside_ipv4_on_one_port(config: Config, endpoint: 
 
 async def test_discovery_by_multicast_is_answered_from_the_unicast_socket(config: Config, endpoint: Connect) -> None:
     async with running(replace(config, ras=replace(config.ras, multicast=True))) as (_, ready):
-        if not ready.multicast:
-            pytest.skip("this machine's loopback joins no multicast group")
+        assert DISCOVERY_GROUP in ready.multicast
         terminal = endpoint(DISCOVERY_GROUP)
         name, confirm = await asyncio.to_thread(terminal.discover)
         while confirm["rasAddress"][1]["port"] != ready.ras[0][1]:  # another gatekeeper of this machine was faster
@@ -156,11 +155,13 @@ async def test_what_can_not_be_sent_is_counted(caplog: pytest.LogCaptureFixture)
 
 
 def test_discovery_by_multicast_may_be_impossible(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatekeeperd.net.ras.DISCOVERY_GROUP", ("192.0.2.41", 1718))  # no address of ours, no group
+    for name in ("DISCOVERY_GROUP", "DISCOVERY_BROADCAST"):
+        monkeypatch.setattr(f"gatekeeperd.net.ras.{name}", ("192.0.2.41", 1718))  # no address of ours, no group
     sockets = RasSockets(("127.0.0.1",), 0, multicast=True, receive_buffer_octets=65_536)
     sockets.close()
     assert sockets.multicast == ()
     assert "no multicast discovery on 127.0.0.1" in caplog.text
+    assert "no discovery by broadcast" in caplog.text
 
 
 async def test_a_restart_keeps_registrations_and_grows_the_epoch(config: Config, endpoint: Connect) -> None:
