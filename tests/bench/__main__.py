@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from gatekeeperd import __version__
@@ -21,10 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "build" / "bench" / "results.json"
 DOCUMENT = ROOT / "docs" / "performance.md"
 
-SUITES = (
-    ("The codec", bench_codec.run),
-    ("Signatures and MACs", bench_security.run),
-    ("The ledger: state and witness", bench_ledger.run),
+SUITES: tuple[tuple[str, Callable[[Callable[[str], None]], list[dict[str, Any]]]], ...] = (
+    ("The codec", lambda _: bench_codec.run()),
+    ("Signatures and MACs", lambda _: bench_security.run()),
+    ("The ledger: state and witness", lambda _: bench_ledger.run()),
     ("RAS over loopback", bench_ras.run),
 )
 
@@ -74,11 +75,11 @@ def main() -> None:
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as progress:
         for title, run in SUITES:
             task = progress.add_task(title, total=None)
-            results = (
-                run(lambda what, task=task, title=title: progress.update(task, description=f"{title}: {what}"))
-                if run is bench_ras.run
-                else run()
-            )
+
+            def tell(what: str, task: TaskID = task, title: str = title) -> None:
+                progress.update(task, description=f"{title}: {what}")
+
+            results = run(tell)
             chapters.append((title, results))
             progress.update(task, description=f"{title}: {len(results)} figures", total=1, completed=1)
     for title, results in chapters:
@@ -122,7 +123,7 @@ def _document(chapters: list[tuple[str, list[dict[str, Any]]]], where: str, when
     lines = [
         "# Performance",
         "",
-        f"Written by `make bench` on {when:%Y-%m-%d}, gatekeeperd {__version__}; the same figures are in `build/bench/results.json`.",
+        f"Written by `make bench` on {when:%Y-%m-%d} (gatekeeperd {__version__}), which also writes `build/bench/results.json`.",
         f"Machine: {where}. Shared with other work: read the medians, and the spread beside them.",
         "",
         "RAS figures: the daemon on one processor, the load on the other, over loopback, 64 requests in flight; every request",
@@ -138,11 +139,9 @@ def _document(chapters: list[tuple[str, list[dict[str, Any]]]], where: str, when
             "| figure | unit | median | min | max | runs | target |",
             "|---|---|---:|---:|---:|---:|---|",
         ]
-        lines += [
-            f"| `{result['name']}` | {result['unit']} | {_number(result['median'])} | {_number(result['min'])} | {_number(result['max'])} "
-            f"| {result['runs']} | {_verdict(result)} |"
-            for result in results
-        ]
+        for result in results:
+            numbers = " | ".join(_number(result[key]) for key in ("median", "min", "max"))
+            lines.append(f"| `{result['name']}` | {result['unit']} | {numbers} | {result['runs']} | {_verdict(result)} |")
     return "\n".join([*lines, ""])
 
 
