@@ -333,10 +333,14 @@ async def _stop_all(servers: Iterable[HttpServer]) -> None:
 
 
 def _private_directory(path: Path) -> None:
+    """Make a directory for secrets, or see that nobody else may put anything into one that is there."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = path.stat().st_mode & 0o777
     except OSError as error:
         raise ConfigurationError(error.strerror or str(error), path=path, field="state_directory") from error
+    if mode & 0o022:
+        raise ConfigurationError(f"mode {mode:04o} lets others write here: chmod 700 it", path=path, field="state_directory")
 
 
 def _key(directory: Path, name: str) -> KeyPair:
@@ -367,6 +371,7 @@ def _tokens(config: Config) -> tuple[ApiToken, ...]:
 
 def _certificate(config: Config) -> CertificateFiles:
     if config.http.certificate is not None and config.http.private_key is not None:
+        read_secret(config.http.private_key)
         return CertificateFiles(config.http.certificate, config.http.private_key)
     return ensure_self_signed(config.state_directory / "tls", local_names(config.http.bind))
 

@@ -45,7 +45,7 @@ MIGRATIONS: Final = (
 _CHUNKS: Final = (128, 64, 32, 16, 8, 4, 2, 1)
 
 #: Pages of 4096 octets in the write-ahead log before SQLite copies them back: rarer copies write hot pages once.
-_WAL_PAGES: Final = 1000
+_WAL_PAGES: Final = 8000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,10 @@ class Store:
         self._lock = _take_lock(directory / LOCK_FILE)
         try:
             # 0600 before SQLite writes to it; its write-ahead log inherits the mode.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            # Session keys are in it, whatever mode somebody gave it since.
+            os.fchmod(descriptor, 0o600)
+            os.close(descriptor)
             self._connection = sqlite3.connect(self._path, isolation_level=None, timeout=0, check_same_thread=False)
             try:
                 with self._translated():

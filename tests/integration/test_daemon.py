@@ -32,7 +32,7 @@ from running_daemon import (
 from gatekeeperd.cli.daemon import main
 from gatekeeperd.config import Config
 from gatekeeperd.core.actions import Send
-from gatekeeperd.daemon import Ready
+from gatekeeperd.daemon import Daemon, Ready
 from gatekeeperd.errors import ConfigurationError, StoreError
 from gatekeeperd.net.ras import DISCOVERY_GROUP, MAX_DATAGRAM, RasSockets
 from gatekeeperd.policy.registry import GuardianStatus
@@ -319,3 +319,21 @@ async def test_what_was_decided_before_a_stop_is_answered(config: Config, endpoi
         await until(lambda: daemon._gatekeeper.registration_count == 1)
         await daemon.stop()
     assert (await registering)[0] == "registrationConfirm"
+
+
+@pytest.mark.parametrize("name", ["state_directory", "witness_directory"])
+async def test_a_directory_that_others_may_write_is_refused(config: Config, name: str) -> None:
+    directory = getattr(config, name)
+    directory.mkdir(parents=True)
+    directory.chmod(0o777)
+    with pytest.raises(ConfigurationError, match="chmod 700"):
+        await Daemon(config).start()
+
+
+async def test_the_journal_is_for_its_owner_alone_whatever_it_was(config: Config) -> None:
+    async with running(config):
+        pass
+    (journal,) = config.state_directory.rglob("*.sqlite3")
+    journal.chmod(0o644)
+    async with running(config):
+        assert journal.stat().st_mode & 0o777 == 0o600
