@@ -31,6 +31,9 @@ RAS_PORT: Final = 1719
 CALL_SIGNAL_PORT: Final = 1720
 HTTP_PORT: Final = 8443
 METRICS_PORT: Final = 9719
+#: The core's own defaults, so that they stand in one place.
+_LIMITS: Final = Limits()
+_RATES: Final = RateLimits()
 #: A secret file larger than this is not one of ours.
 _SECRET_FILE_LIMIT: Final = 1024 * 1024
 
@@ -156,12 +159,12 @@ class WitnessSection:
 class LimitsSection:
     """Fairness and capacity gates: :class:`gatekeeperd.policy.gates.Limits`."""
 
-    total_bps: Count = 100_000_000
-    per_call_bps: Count = 2_500_000
-    floor_bps: Annotated[int, Field(strict=True, ge=0)] = 128_000
-    calls_per_guardian: Count = 3
-    longest_call_s: Count = 14_400
-    room_participants: Count = 25
+    total_bps: Count = _LIMITS.total_bps
+    per_call_bps: Count = _LIMITS.per_call_bps
+    floor_bps: Annotated[int, Field(strict=True, ge=0)] = _LIMITS.floor_bps
+    calls_per_guardian: Count = _LIMITS.calls_per_guardian
+    longest_call_s: Count = _LIMITS.longest_call_s
+    room_participants: Count = _LIMITS.room_participants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
@@ -188,13 +191,13 @@ class PiiSection:
 class RatesSection:
     """Token buckets: :class:`gatekeeperd.core.settings.RateLimits`."""
 
-    per_source_per_s: Annotated[float, Field(gt=0)] = 200.0
-    per_source_burst: Count = 400
-    per_session_per_s: Annotated[float, Field(gt=0)] = 100.0
-    per_session_burst: Count = 200
-    max_sources: Count = 4096
-    stranger_records_per_s: Annotated[float, Field(gt=0)] = 5.0
-    stranger_records_burst: Count = 500
+    per_source_per_s: Annotated[float, Field(gt=0)] = _RATES.per_source_per_s
+    per_source_burst: Count = _RATES.per_source_burst
+    per_session_per_s: Annotated[float, Field(gt=0)] = _RATES.per_session_per_s
+    per_session_burst: Count = _RATES.per_session_burst
+    max_sources: Count = _RATES.max_sources
+    stranger_records_per_s: Annotated[float, Field(gt=0)] = _RATES.stranger_records_per_s
+    stranger_records_burst: Count = _RATES.stranger_records_burst
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
