@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -61,6 +61,11 @@ class Report:
     worst_input: str = ""
     escapes: list[str] = field(default_factory=list)
     slow: list[str] = field(default_factory=list)
+
+    @property
+    def findings(self) -> list[str]:
+        """All that is against the rules."""
+        return self.escapes + self.slow
 
     def __str__(self) -> str:
         """Say it in a few lines."""
@@ -217,7 +222,7 @@ def timed(target: Target, octets: bytes) -> float:
     return time.perf_counter() - began
 
 
-def fuzz(*, seconds: float, seed: int, variant: str) -> Report:
+def fuzz(*, seconds: float, seed: int, variant: str, progress: Callable[[Report], None] = lambda _: None) -> Report:
     """Feed mutations to the decoders for so long; a seed gives the same inputs again."""
     rng = random.Random(seed)
     report = Report(variant)
@@ -225,12 +230,14 @@ def fuzz(*, seconds: float, seed: int, variant: str) -> Report:
     for target in made:
         for octets in (b"", *target.seeds, *bombs(target, rng)):
             try_one(target, octets, report)
+            progress(report)
     end = time.monotonic() + seconds
-    while time.monotonic() < end and len(report.escapes) + len(report.slow) < 10:
+    while time.monotonic() < end and len(report.findings) < 10:
         for target in made:
             for _ in range(50):
                 octets = rng.choice(target.seeds)
                 for _ in range(rng.choice((1, 1, 1, 2, 5))):
                     octets = mutated(rng, octets or b"\0", rng.choice(target.seeds))
                 try_one(target, octets[: target.codec.max_octets], report)
+        progress(report)
     return report
