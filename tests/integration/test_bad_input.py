@@ -480,7 +480,7 @@ def test_flood_of_rubbish(zone: Zone, victim: Peer) -> None:
     """What is recorded of strangers is bounded; what is left out is counted, in the log as well."""
     noise = [zone.peer("noise") for _ in range(4)]
     watch = Watch(zone)
-    for _ in range(FLOOD // BATCH):
+    for batch in range(FLOOD // BATCH):
         for _ in range(BATCH):
             noise[batch % len(noise)].say(b"\xff" * 40)
         assert victim.ask(victim.keep_alive())[0] == "registrationConfirm"
