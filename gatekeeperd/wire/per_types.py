@@ -13,23 +13,6 @@ from typing import Any
 
 from .per_bits import MAX_FIELD_BITS, Misfit, Reader, Writer
 
-__all__ = [
-    "BitString",
-    "BmpString",
-    "Boolean",
-    "ConstrainedInteger",
-    "DigitString",
-    "ExtensibleInteger",
-    "Integer",
-    "LatinString",
-    "Node",
-    "Null",
-    "ObjectIdentifier",
-    "OctetString",
-    "SemiConstrainedInteger",
-    "Sized",
-]
-
 # Octets of an INTEGER without upper bound. H.323 uses it for counters and key sizes; the bound keeps numbers printable
 # (Python refuses to print more than 4,300 digits) and arithmetic on them quick.
 MAX_INTEGER_OCTETS = 64

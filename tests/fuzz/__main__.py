@@ -25,7 +25,7 @@ class Progress:
         now = time.monotonic()
         if sys.stderr.isatty() and now >= self._next:
             self._next = now + PROGRESS_S
-            sys.stderr.write(f"\r{report.inputs:,} inputs, the slowest in {report.worst_s * 1e6:,.0f} us\x1b[K")
+            sys.stderr.write(f"\r{report.inputs:,} inputs, {len(report.findings)} findings\x1b[K")
             sys.stderr.flush()
 
     def end(self) -> None:
