@@ -12,7 +12,7 @@ from setuptools import Extension, setup
 
 # Each source becomes a twin in the package _compiled, under the same name: both can be imported side by side.
 MODULES = ("per_bits", "per_types", "per")
-# The C types are those of the .pxd files alone. Bounds checks stay on: they cost nothing that can be measured.
+# The C types are those of the .pxd files alone. Bounds checks stay on: they cost 1 to 4 %.
 DIRECTIVES = {"language_level": 3, "annotation_typing": False}
 
 
