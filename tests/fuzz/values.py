@@ -57,7 +57,8 @@ class Values:
     """Random values; about ``items`` parts at most, and ``density`` of the OPTIONAL ones.
 
     ``unknown`` adds parts of later versions, ``latin`` 8-bit characters, which not every decoder takes.
-    ``recursive`` tells whether a value came out that has a type within itself, which pycrate mixes up.
+    ``recursive`` tells whether a value came out that has a type within itself, which pycrate mixes up; ``empty_digits``, one
+    with a NumericString of no characters: pycrate (and tshark 4.0) aligns behind its length, X.691 11.9.3.3 note 2 doesn't.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Values:
         self.unknown = unknown
         self.latin = latin
         self.recursive = False
+        self.empty_digits = False
         self._within: list[str] = []
 
     def of(self, text: str) -> Any:
@@ -162,6 +164,7 @@ class Values:
         low = int(low_text or 0)
         high = int(high_text or low_text or -1)
         count = self.size(low, high)
+        self.empty_digits = self.empty_digits or (kind == "NumericString" and count == 0)
         if kind == "OCTET STRING":
             return self.rng.randbytes(count)
         if kind == "BIT STRING":

@@ -217,6 +217,15 @@ def test_alignment_after_bits(schema: Schema) -> None:
     assert codec(schema, "H225.TransportAddress").encode(("ipxAddress", value)).hex() == "20" + "00" * 10 + "0102"
 
 
+def test_no_alignment_before_no_characters(schema: Schema) -> None:
+    # clause 11.9.3.3 note 2: after 6 bits of length 0, which end within an octet in the second number, nothing is added
+    number = {"networkAddress": "", "networkType": [("n-isdn", None)]}
+    value = ("differential", [number, number])
+    octets = bytes.fromhex("20 0001" + "00 00" + "20 00 04")
+    assert codec(schema, "H245.DialingInformation").encode(value) == octets
+    assert codec(schema, "H245.DialingInformation").decode(octets) == value
+
+
 def test_the_message_names_the_field(schema: Schema) -> None:
     ras = schema.codec("H225.RasMessage", max_octets=8192, max_items=1000)
     with pytest.raises(EncodeError, match=r"^unregistrationConfirm\.requestSeqNum: 70000 is not in 1\.\.65535$"):
