@@ -1,7 +1,7 @@
 # `make demo` and `make test` do all set-up themselves; `make help` lists the rest.
 PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
-CODEC := $(wildcard gatekeeperd/wire/*.py gatekeeperd/wire/*.pxd)
+CODEC := $(wildcard gatekeeperd/wire/*.py gatekeeperd/wire/_compiled/*.pxd)
 SECONDS ?= 60
 
 .PHONY: help demo demo-standalone test check fuzz bench coverage format clean
@@ -15,7 +15,7 @@ $(INSTALLED): pyproject.toml setup.py tools/bootstrap $(CODEC)
 
 demo: demo-standalone ## eight guardians register and are admitted over real UDP; refusals; the witness log verified
 
-demo-standalone: $(INSTALLED) ## the same, as an ordinary user on loopback addresses
+demo-standalone: $(INSTALLED) ## one node on loopback addresses; needs no root
 	@$(PYTHON) -m gatekeeperd.demo
 
 test: $(INSTALLED) ## every check and every test

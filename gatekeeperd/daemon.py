@@ -135,11 +135,6 @@ class Daemon:
         started = boottime()
         registry = await asyncio.to_thread(load_registry, config.registry)
         passwords = _passwords(config)
-        _private_directory(config.state_directory)
-        _private_directory(config.witness_directory)
-        self._tokens = _tokens(config)
-        service_key, node_key = _key(config.state_directory, "service"), _key(config.state_directory, "node")
-
         sockets = RasSockets(
             config.ras.bind,
             config.ras.port,
@@ -153,9 +148,14 @@ class Daemon:
         metrics_sockets = listening_sockets(config.metrics.bind, config.metrics.port, field="metrics.bind")
         for bound in metrics_sockets:
             stack.callback(bound.close)
-        files = await asyncio.to_thread(_certificate, config)
-        tls = server_context(files)
 
+        # Nothing is written before every socket is ours, and nothing that a running daemon uses is replaced before the lock is.
+        _private_directory(config.state_directory)
+        _private_directory(config.witness_directory)
+        self._tokens = _tokens(config)
+        files = _given_certificate(config)
+        tls = None if files is None else server_context(files)
+        service_key, node_key = _key(config.state_directory, "service"), _key(config.state_directory, "node")
         executor = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         stack.callback(executor.shutdown)
         ledger = await loop.run_in_executor(
@@ -172,6 +172,9 @@ class Daemon:
             ),
         )
         stack.push_async_callback(_on, executor, ledger.close)
+        if files is None:
+            files = await asyncio.to_thread(_own_certificate, config)
+        tls = tls or server_context(files)
         self._gatekeeper = Gatekeeper(
             config.to_settings(sockets.addresses, passwords),
             registry,
@@ -369,10 +372,14 @@ def _tokens(config: Config) -> tuple[ApiToken, ...]:
     return (ApiToken(name="local operator", sha256=sha256(read_secret(path).strip().encode()).hexdigest()),)
 
 
-def _certificate(config: Config) -> CertificateFiles:
-    if config.http.certificate is not None and config.http.private_key is not None:
-        read_secret(config.http.private_key)
-        return CertificateFiles(config.http.certificate, config.http.private_key)
+def _given_certificate(config: Config) -> CertificateFiles | None:
+    if config.http.certificate is None or config.http.private_key is None:
+        return None
+    read_secret(config.http.private_key)
+    return CertificateFiles(config.http.certificate, config.http.private_key)
+
+
+def _own_certificate(config: Config) -> CertificateFiles:
     return ensure_self_signed(config.state_directory / "tls", local_names(config.http.bind))
 
 

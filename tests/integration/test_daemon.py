@@ -330,6 +330,16 @@ async def test_a_directory_that_others_may_write_is_refused(config: Config, name
         await Daemon(config).start()
 
 
+async def test_a_second_daemon_on_the_same_state_changes_nothing_of_the_first(config: Config) -> None:
+    async with running(config) as (_, ready):
+        before = {path: path.read_bytes() for path in Path(ready.certificate).parent.iterdir()}
+        hosts = ("127.0.0.3",)
+        other = replace(config, ras=replace(config.ras, bind=hosts), http=replace(config.http, bind=hosts))
+        with pytest.raises(StoreError, match="in use by another daemon"):
+            await Daemon(other).start()
+        assert {path: path.read_bytes() for path in Path(ready.certificate).parent.iterdir()} == before
+
+
 async def test_the_journal_is_for_its_owner_alone_whatever_it_was(config: Config) -> None:
     async with running(config):
         pass
