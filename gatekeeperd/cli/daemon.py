@@ -7,10 +7,11 @@ never does: anything that a program could not ask ``gatekeeperd.daemon`` for. It
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import uvloop
 import yaml
@@ -36,6 +37,18 @@ from gatekeeperd.policy.registry import load_registry
 
 _T = TypeVar("_T")
 
+#: What sets ``--standalone`` up and would be lost on ``--config``, as argparse names it.
+_STANDALONE: Final = (
+    "bind",
+    "registry",
+    "state",
+    "port",
+    "http_port",
+    "metrics_port",
+    "call_model",
+    "allow_unsigned",
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
@@ -57,17 +70,19 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run the daemon in the foreground")
     run.set_defaults(command=_run)
     source = run.add_mutually_exclusive_group(required=True)
-    source.add_argument("--config", type=Path, metavar="FILE", help="gatekeeperd.yaml; the options below don't apply")
+    source.add_argument("--config", type=Path, metavar="FILE", help="gatekeeperd.yaml, which says everything")
     source.add_argument("--standalone", action="store_true", help="one node, as an ordinary user, set up by the options below")
-    run.add_argument("--bind", action="append", metavar="ADDRESS", help="one IPv4 and one IPv6 address at most (127.0.0.1)")
-    run.add_argument("--registry", type=Path, metavar="FILE", help="guardian-registry.yaml")
-    run.add_argument("--state", type=Path, metavar="DIR", help=f"keys, journal, witness log ({default_state_directory()})")
-    run.add_argument("--port", type=int, default=RAS_PORT, help="RAS, UDP; 0 lets the kernel choose (%(default)s)")
-    run.add_argument("--http-port", type=int, default=HTTP_PORT, help="HTTPS API; 0 likewise (%(default)s)")
-    run.add_argument("--metrics-port", type=int, default=METRICS_PORT, help="metrics; 0 likewise (%(default)s)")
+    # Without defaults here, so that what was given can be told from what was not.
+    own = run.add_argument_group("of --standalone", argument_default=argparse.SUPPRESS)
+    own.add_argument("--bind", action="append", metavar="ADDRESS", help="one IPv4 and one IPv6 address at most (127.0.0.1)")
+    own.add_argument("--registry", type=Path, metavar="FILE", help="guardian-registry.yaml")
+    own.add_argument("--state", type=Path, metavar="DIR", help=f"keys, journal, witness log ({default_state_directory()})")
+    own.add_argument("--port", type=int, help=f"RAS, UDP; 0 lets the kernel choose ({RAS_PORT})")
+    own.add_argument("--http-port", type=int, help=f"HTTPS API; 0 likewise ({HTTP_PORT})")
+    own.add_argument("--metrics-port", type=int, help=f"metrics; 0 likewise ({METRICS_PORT})")
     models = [model.value for model in CallModel]
-    run.add_argument("--call-model", choices=models, default=CallModel.GATEKEEPER_ROUTED.value, help="(%(default)s)")
-    run.add_argument("--allow-unsigned", action="store_true", help="let terminals in that prove nothing: for trying out")
+    own.add_argument("--call-model", choices=models, help=f"({CallModel.GATEKEEPER_ROUTED.value})")
+    own.add_argument("--allow-unsigned", action="store_true", help="let terminals in that prove nothing: for trying out")
     run.add_argument("--log-format", choices=("text", "json"), help="of the log on standard error (text)")
     run.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="(info)")
     run.add_argument("--print-json", action="store_true", help="when ready, print one line of JSON with all addresses")
@@ -82,20 +97,24 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
+    given = {name: value for name, value in vars(options).items() if name in _STANDALONE}
     if options.config is not None:
+        if given:
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise ConfigurationError(f"{names} can't be given with --config: say it in {options.config}")
         config = load_config(options.config)
-    elif options.registry is None:
+    elif "registry" not in given:
         raise ConfigurationError("--standalone needs --registry FILE")
     else:
         config = standalone(
-            bind=tuple(options.bind or ("127.0.0.1",)),
-            registry=options.registry,
-            state_directory=options.state or default_state_directory(),
-            port=options.port,
-            http_port=options.http_port,
-            metrics_port=options.metrics_port,
-            call_model=CallModel(options.call_model),
-            allow_unsigned=options.allow_unsigned,
+            bind=tuple(given.get("bind", ("127.0.0.1",))),
+            registry=given["registry"],
+            state_directory=given.get("state", default_state_directory()),
+            port=given.get("port", RAS_PORT),
+            http_port=given.get("http_port", HTTP_PORT),
+            metrics_port=given.get("metrics_port", METRICS_PORT),
+            call_model=CallModel(given.get("call_model", CallModel.GATEKEEPER_ROUTED)),
+            allow_unsigned="allow_unsigned" in given,
         )
     logs.configure(options.log_format or config.log.format, options.log_level or config.log.level)
     tell = _tell_json if options.print_json else _tell
@@ -104,7 +123,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _tell_json(ready: Ready) -> None:
-    print(ready.to_json(), flush=True)  # noqa: T201 - standard output is this command's product
+    _print(f"{ready.to_json()}\n")
 
 
 def _tell(ready: Ready) -> None:
@@ -173,15 +192,22 @@ def _summary(config: Config) -> dict[str, str]:
 
 
 def _openapi(_options: argparse.Namespace) -> int:
-    yaml.safe_dump(create_app().openapi(), sys.stdout, sort_keys=False, allow_unicode=True, width=120)
+    _print(yaml.safe_dump(create_app().openapi(), sort_keys=False, allow_unicode=True, width=120))
     return 0
 
 
 def _table(facts: dict[str, str]) -> None:
     width = max(map(len, facts))
-    for name, fact in facts.items():
-        print(f"{name:<{width}}  {fact}")  # noqa: T201
-    sys.stdout.flush()
+    _print("".join(f"{name:<{width}}  {fact}\n" for name, fact in facts.items()))
+
+
+def _print(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (`head`) has what it wanted. Python flushes once more at its exit, which must not fail either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str) -> None:
