@@ -72,6 +72,8 @@ class Ready:
     metrics: str
     service_public_key: str
     service_public_key_file: str
+    node_public_key: str
+    node_public_key_file: str
     state: str
     witness: str
 
@@ -245,6 +247,8 @@ class Daemon:
             metrics=_url("http", servers[1].addresses[0]) + "/metrics",
             service_public_key=format_public_key(service_key.public),
             service_public_key_file=str(config.state_directory / "service.pub"),
+            node_public_key=format_public_key(node_key.public),
+            node_public_key_file=str(config.state_directory / "node.pub"),
             state=str(config.state_directory),
             witness=str(config.witness_directory),
         )

@@ -44,6 +44,14 @@ class WitnessError(GuardianError):
     """The witness log can't be written or does not verify."""
 
 
+class OtherKeyError(WitnessError):
+    """A statement of the witness log names another key (``key_id``, hexadecimal digits) than the one it is verified with."""
+
+    def __init__(self, message: str, key_id: str) -> None:
+        self.key_id = key_id
+        super().__init__(message)
+
+
 class CanonicalError(GuardianError, ValueError):
     """A value has no canonical JSON form here: a float, an integer beyond 2**53 - 1, a lone surrogate, nesting too deep."""
 

@@ -134,6 +134,7 @@ def _tell(ready: Ready) -> None:
         "certificate": ready.certificate,
         "metrics": ready.metrics,
         "service key": f"{ready.service_public_key} ({ready.service_public_key_file})",
+        "node key": f"{ready.node_public_key} ({ready.node_public_key_file}), signs the witness log",
         "witness log": ready.witness,
     }
     _table(facts)

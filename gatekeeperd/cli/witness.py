@@ -21,12 +21,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from rich.table import Table
 from rich.text import Text
 
+from gatekeeperd.cli.key_options import public_key_file, public_key_given
 from gatekeeperd.core.actions import Stream
 from gatekeeperd.errors import ConfigurationError, WitnessError
 from gatekeeperd.security.keys import format_public_key, parse_public_key
 from gatekeeperd.witness.chain import Head, read_line
 from gatekeeperd.witness.files import KEY_FILE, Line, Snapshot, snapshot
-from gatekeeperd.witness.findings import Gravity, Report
+from gatekeeperd.witness.findings import Gravity, Kind, Report
 from gatekeeperd.witness.verify import CHECKPOINT_SECONDS, verify
 
 app = typer.Typer(name="witness", no_args_is_help=True, help="Verify the witness log and read it.")
@@ -62,7 +63,8 @@ def verify_log(
     try:
         log = snapshot(directory)
         if not log.files and log.head is None:
-            raise WitnessError(f"{directory} holds no witness log")
+            inside = [path for path in (directory / "witness", directory.parent) if snapshot(path).files]
+            raise WitnessError(f"{directory} holds no witness log" + "".join(f"; did you mean {path}?" for path in inside))
         public = _public_key(key, log)
         report = _verify(log, VerifyKey(public), _head(head), checkpoint_seconds, quiet=as_json)
     except (WitnessError, ConfigurationError, OSError) as error:
@@ -106,7 +108,7 @@ def _public_key(given: str | None, log: Snapshot) -> bytes:
         if log.key is None:
             raise WitnessError(f"{log.directory / KEY_FILE} is missing: give the node's public key with --key")
         return parse_public_key(log.key.decode(errors="replace"))
-    return parse_public_key(given if given.startswith("ed25519:") else Path(given).read_text(encoding="utf-8", errors="replace"))
+    return public_key_given(given, "--key") if given.startswith("ed25519:") else public_key_file(Path(given), "--key")
 
 
 def _head(given: str | None) -> Head | None:
@@ -182,7 +184,8 @@ def _print(report: Report, directory: Path, public: bytes, *, trusted: bool) -> 
     if report.verified:
         console.print(Text(f"verified: {facts}", style="green"))
     else:
-        verdict = "TAMPERED" if report.tampered else "IRREGULAR"
+        other_key = any(finding.kind is Kind.OTHER_KEY for finding in report.findings)
+        verdict = "TAMPERED" if report.tampered else "NOT VERIFIED, another key" if other_key else "IRREGULAR"
         console.print(Text(f"{verdict}: {facts}", style="bold red" if report.tampered else "yellow"))
 
 

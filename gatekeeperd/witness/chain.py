@@ -21,7 +21,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 from gatekeeperd.core.actions import Json, Record
-from gatekeeperd.errors import CanonicalError, WitnessError
+from gatekeeperd.errors import CanonicalError, OtherKeyError, WitnessError
 from gatekeeperd.security.keys import key_id
 from gatekeeperd.witness.canonical import canonical
 
@@ -166,7 +166,7 @@ def read_statement(domain: bytes, octets: bytes, key: VerifyKey) -> tuple[Head, 
 def _check_key_id(what: str, named: object, key: VerifyKey) -> None:
     wanted = key_id(bytes(key)).hex()
     if named != wanted:
-        raise WitnessError(f"{what} is signed by the key {named!a:.40}, not by {wanted}")
+        raise OtherKeyError(f"{what} is signed by the key {named!a:.40}, not by {wanted}", str(named))
 
 
 def _check_signature(domain: bytes, statement: bytes, signature: object, key: VerifyKey) -> None:

@@ -45,6 +45,7 @@ class Kind(Enum):
     UNSIGNED_TAIL = "unsigned_tail"
     CLOCK_BACK = "clock_back"
     UNCHECKED_HEAD = "unchecked_head"
+    OTHER_KEY = "other_key"
 
     @property
     def gravity(self) -> Gravity:
@@ -55,6 +56,7 @@ class Kind(Enum):
 _GRAVITY: Final = {
     Kind.LATE_CHECKPOINT: Gravity.IRREGULAR,
     Kind.STALE_HEAD: Gravity.IRREGULAR,
+    Kind.OTHER_KEY: Gravity.IRREGULAR,
     Kind.TORN: Gravity.NOTICE,
     Kind.UNSEALED: Gravity.NOTICE,
     Kind.UNSIGNED_TAIL: Gravity.NOTICE,

@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from nacl.signing import VerifyKey
 
-from gatekeeperd.errors import WitnessError
+from gatekeeperd.errors import OtherKeyError, WitnessError
+from gatekeeperd.security.keys import key_id
 from gatekeeperd.witness.chain import (
     ANCHOR_DOMAIN,
     CHECKPOINT,
@@ -31,7 +32,7 @@ from gatekeeperd.witness.chain import (
     read_statement,
 )
 from gatekeeperd.witness.files import ANCHOR_FILE, HEAD_FILE, DayFile, Line
-from gatekeeperd.witness.findings import Finding, Kind, Report
+from gatekeeperd.witness.findings import MAX_FINDINGS, Finding, Kind, Report
 
 #: A signed checkpoint follows at least this often: seconds (by record time) and records.
 CHECKPOINT_SECONDS: Final = 5.0
@@ -126,6 +127,7 @@ class _Judge:
         # The chain: what comes next, the hash it has to name (None: not known), and the record before it.
         self._expected = 1
         self._link: str | None = GENESIS.hash
+        self._starts_unknown = False
         self._last: _Entry | None = None
         self._rival: _Entry | None = None
         self._recent: dict[int, str] = {}
@@ -136,6 +138,10 @@ class _Judge:
         self._head: Head | None = None
         self._head_time = ""
         self._has_head_file = False
+        # Held back while one other key may have signed everything; None once that is not so.
+        self._strange: list[Finding] | None = []
+        self._stranger = ""
+        self._strangers = 0
         # What runs along.
         self._epoch = 0
         self._day = ""
@@ -153,16 +159,19 @@ class _Judge:
             try:
                 start, body = read_statement(ANCHOR_DOMAIN, anchor, self._key)
             except WitnessError as error:
-                self._tell(Kind.BAD_SIGNATURE, str(error), file=ANCHOR_FILE)
+                self._tell_signature(error, Finding(Kind.BAD_SIGNATURE, str(error), file=ANCHOR_FILE))
+                self._starts_unknown = isinstance(error, OtherKeyError)
             else:
+                self._release()
                 self._expected, self._link, first_day = start.index + 1, start.hash, str(body.get("day", ""))
         if head is not None:
             self._has_head_file = True
             try:
                 self._head, body = read_statement(HEAD_DOMAIN, head, self._key)
             except WitnessError as error:
-                self._tell(Kind.BAD_SIGNATURE, str(error), file=HEAD_FILE)
+                self._tell_signature(error, Finding(Kind.BAD_SIGNATURE, str(error), file=HEAD_FILE))
             else:
+                self._release()
                 self._head_time = str(body.get("time", ""))
                 self._claims.setdefault(self._head.index, []).append((self._head.hash, HEAD_FILE))
         if witnessed is not None:
@@ -172,6 +181,9 @@ class _Judge:
     def read(self, cursors: list[_Cursor], progress: Callable[[int], None] | None) -> None:
         """Take all lines in the order of the chain."""
         self._cursors = cursors
+        if self._starts_unknown:  # the log fails for its anchor's key anyway; that must not look like missing records
+            entries = [cursor.entry for cursor in cursors if cursor.entry is not None and cursor.entry.record is not None]
+            self._expected, self._link = min((entry.index for entry in entries), default=1), None
         self._report.first = self._expected
         lines = 0
         while (cursor := self._choose()) is not None and (entry := cursor.entry) is not None:
@@ -339,8 +351,10 @@ class _Judge:
         try:
             check_checkpoint(record, self._key)
         except WitnessError as error:
-            self._tell(Kind.BAD_SIGNATURE, f"{error}; good signatures end at record {self._report.signed}", entry)
+            detail = f"{error}; good signatures end at record {self._report.signed}"
+            self._tell_signature(error, Finding(Kind.BAD_SIGNATURE, detail, entry.index, entry.file.name, entry.number))
         else:
+            self._release()
             self._report.signed = entry.index - 1
         self._signed_time = record["time"]
         self._judge_wait(entry)
@@ -380,7 +394,14 @@ class _Judge:
             self._tell(Kind.STALE_HEAD, f"it signs record {self._head.index}, the log {report.signed}", file=HEAD_FILE)
         if self._events != (SEAL, CHECKPOINT):
             self._tell(Kind.UNSEALED, "the log was not closed in order: its daemon runs, or it crashed")
-        if self._last and self._last.index > signed:
+        if self._strange:
+            wanted = key_id(bytes(self._key)).hex()
+            self._tell(
+                Kind.OTHER_KEY,
+                f"nothing here is signed by the key you gave ({wanted}), all by {self._stranger!a:.40}: "
+                "is it node.pub (not service.pub)?",
+            )
+        elif self._last and self._last.index > signed:
             self._judge_wait(self._last)
             self._tell(
                 Kind.UNSIGNED_TAIL, f"no signature covers records {signed + 1} to {self._last.index} yet", index=signed + 1
@@ -394,6 +415,25 @@ class _Judge:
         if self._head is None or start > self._head.index:
             what += "; no head signs them yet: a crash between two files leaves this too, and the daemon's next start mends that"
         self._report.add(Finding(Kind.REMOVED, f"{what} before this line", start, entry.file.name, entry.number))
+
+    def _tell_signature(self, error: WitnessError, finding: Finding) -> None:
+        """Tell of a bad signature; later, where so far every signature names the same other key."""
+        if self._strange is None or not isinstance(error, OtherKeyError) or error.key_id != (self._stranger or error.key_id):
+            self._release()
+            self._report.add(finding)
+            return
+        self._stranger = error.key_id
+        self._strangers += 1
+        if len(self._strange) < MAX_FINDINGS:
+            self._strange.append(finding)
+
+    def _release(self) -> None:
+        """Not everything is signed by one other key: tell what was held back for that."""
+        if self._strange is not None:
+            for finding in self._strange:
+                self._report.add(finding)
+            self._report.unlisted += self._strangers - len(self._strange)
+            self._strange = None
 
     def _tell_again(self, entry: _Entry, known: str | None) -> None:
         if known is None or entry.record is None or entry.record["hash"] == known:

@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 
 from gatekeeperd.cli.witness import app
 from gatekeeperd.core.actions import Change, Commit, Record, Stream
+from gatekeeperd.security.keys import key_id
 from gatekeeperd.store.ledger import Ledger
+from gatekeeperd.witness.canonical import canonical
 
 KEY = SigningKey(bytes(range(32)))
 PUBLIC = f"ed25519:{bytes(KEY.verify_key).hex()}"
@@ -67,11 +69,51 @@ def test_a_key_file_is_read(log, tmp_path):
     assert _run("verify", log, "--key", tmp_path / "trusted.pub").exit_code == 0
 
 
-def test_a_log_that_was_rewritten_with_another_key_fails_against_the_true_one(log):
+def test_another_key_than_the_nodes_is_said_once(log):
     other = f"ed25519:{bytes(SigningKey.generate().verify_key).hex()}"
     result = _run("verify", log, "--key", other)
     assert result.exit_code == 1
+    assert "is it node.pub (not service.pub)?" in " ".join(result.output.split())
+    assert "NOT VERIFIED, another key" in result.output
+    assert "TAMPERED" not in result.output
+    told = json.loads(_run("verify", log, "--key", other, "--json").output)
+    assert [finding["kind"] for finding in told["findings"]] == ["other_key"]
+    assert (told["verified"], told["tampered"], told["signed"], told["findings_not_listed"]) == (False, False, 0, 0)
+
+
+def test_another_key_does_not_hide_what_was_altered(log):
+    _alter(log)
+    told = json.loads(_run("verify", log, "--key", f"ed25519:{bytes(SigningKey.generate().verify_key).hex()}", "--json").output)
+    assert {finding["kind"] for finding in told["findings"]} == {"altered", "other_key"}
+    assert told["tampered"] is True
+
+
+def test_a_log_that_another_key_went_on_with_is_tampered_with(log):
+    other = SigningKey.generate()
+    head = next(log.rglob("head.json"))
+    body = json.loads(head.read_text())
+    head.write_bytes(canonical(body | {"key_id": key_id(bytes(other.verify_key)).hex()}) + b"\n")
+    result = _run("verify", log, "--key", PUBLIC)
+    assert result.exit_code == 1
     assert "bad_signature" in result.output
+    assert "TAMPERED" in result.output
+    assert "other_key" not in result.output
+
+
+def test_the_directory_beside_is_suggested(log, tmp_path_factory):
+    state = tmp_path_factory.mktemp("state")
+    log.rename(state / "witness")
+    assert f"did you mean {state / 'witness'}?" in _run("verify", state).stderr
+    assert f"did you mean {state / 'witness'}?" in _run("verify", state / "witness" / "h323_witness").stderr
+
+
+def test_a_key_of_another_kind_is_named(log, tmp_path):
+    (tmp_path / "node.key").write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+    result = _run("verify", log, "--key", tmp_path / "node.key")
+    assert result.exit_code == 2
+    assert f"{tmp_path / 'node.key'}: --key: holds a private key" in result.stderr
+    assert "--key: can't be read: No such file" in _run("verify", log, "--key", "nosuch").stderr
+    assert _run("verify", log, "--key", "ed25519:00").stderr.startswith("--key: ")
 
 
 def test_an_altered_record_is_named(log):
