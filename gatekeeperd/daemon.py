@@ -11,6 +11,7 @@ import gc
 import json
 import logging
 import os
+import resource
 import secrets
 import signal
 import time
@@ -134,6 +135,9 @@ class Daemon:
 
     async def _start(self) -> Ready:
         config, stack, loop = self._config, self._stack, asyncio.get_running_loop()
+        # Clients hold a descriptor each; what the system allows, not what a shell is given by default.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         started = boottime()
         registry = await asyncio.to_thread(load_registry, config.registry)
         passwords = _passwords(config)
@@ -384,7 +388,9 @@ def _given_certificate(config: Config) -> CertificateFiles | None:
 
 
 def _own_certificate(config: Config) -> CertificateFiles:
-    return ensure_self_signed(config.state_directory / "tls", local_names(config.http.bind))
+    files = ensure_self_signed(config.state_directory / "tls", local_names(config.http.bind))
+    read_secret(files.private_key)
+    return files
 
 
 def _url(scheme: str, address: TransportAddress) -> str:

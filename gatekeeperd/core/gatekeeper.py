@@ -33,7 +33,7 @@ from gatekeeperd.core.settings import Settings
 from gatekeeperd.errors import DecodeError, SecurityError
 from gatekeeperd.policy.registry import Registry
 from gatekeeperd.security.keys import KeyPair
-from gatekeeperd.security.tokens import read_challenge
+from gatekeeperd.security.tokens import CHALLENGE_LENGTH
 from gatekeeperd.wire import h225
 
 #: XRS repeats the whole message, with some octets of its own.
@@ -141,7 +141,7 @@ class Gatekeeper:
         """Take one datagram from ``source``. No octets whatever make this raise."""
         context, stats = self._context, self._context.stats
         in_budget = context.limiter.take(source[0], now)
-        if not in_budget and not _may_be_privileged(data):
+        if not in_budget and not self._may_be_privileged(data, source, now):
             stats.dropped["rate_limited"] += 1
             return []
         try:
@@ -171,6 +171,28 @@ class Gatekeeper:
             context.undo(now)
             raise
 
+    def _may_be_privileged(self, data: bytes, source: TransportAddress, now: float) -> bool:
+        """Say before decoding whether a datagram beyond its source's budget can be worth it: decoding is what a flood costs.
+
+        Worth it is a cookie that this source was given, and what comes from the very address of an endpoint that proves
+        its messages, as far as the budget for decoding goes.
+        """
+        context = self._context
+        if len(data) > MAX_PRIVILEGED_OCTETS:
+            return False
+        if context.state.proves(source) and (_MAC_OID in data or _H235_1_ARC in data):
+            return context.keeps(digest(data, source), now) or context.decodes.take(now)
+        at = data.find(_COOKIE_OID)
+        if at < 0:
+            return False
+        # The token has nothing between its OID and the challenge but the length of the latter.
+        at += len(_COOKIE_OID) + 1
+        try:
+            context.challenger.check(data[at : at + CHALLENGE_LENGTH], source, now)
+        except SecurityError:
+            return False
+        return context.cookie_limiter.take(source[0], now)
+
     def _is_privileged(self, request: Request) -> bool:
         """Say whether an empty source bucket may be passed by: a good MAC, or a cookie that this source was given."""
         context = self._context
@@ -178,16 +200,8 @@ class Gatekeeper:
             return context.repeats.take(request.now)
         if privileged(context, request):
             return True
-        if request.name != "registrationRequest":
-            return False
-        try:
-            challenge = read_challenge(request.message)
-            if challenge is None:
-                return False
-            context.challenger.check(challenge, request.source, request.now)
-        except SecurityError:
-            return False
-        return context.cookie_limiter.take(request.source[0], request.now)
+        # Its cookie was checked, and paid for, before it was decoded.
+        return request.name == "registrationRequest" and not context.state.proves(request.source)
 
     def _malformed(self, source: TransportAddress, now: float, error: str) -> list[Action]:
         """Drop, count and record. H.225.0 has no answer to what can't be read."""
@@ -309,9 +323,9 @@ class Gatekeeper:
         context, transaction = self._context, Transaction()
         with context.whole(now):
             enforcement.enforce_registry(context, transaction, now)
-        loaded = context.registry
-        transaction.record("registry.loaded", context.new_trace(), digest=loaded.digest, guardians=len(loaded))
-        return context.commit_now(transaction, now)
+            loaded = context.registry
+            transaction.record("registry.loaded", context.new_trace(), digest=loaded.digest, guardians=len(loaded))
+            return context.commit_now(transaction, now)
 
     def replace_passwords(self, passwords: Mapping[str, str]) -> None:
         """Take new passwords: an endpoint whose password changed or is gone proves nothing from its next message on."""
@@ -359,12 +373,12 @@ class Gatekeeper:
         return self._context.state.bandwidth_bps
 
 
-def _may_be_privileged(data: bytes) -> bool:
-    """Say cheaply whether a datagram can carry a MAC or a cookie at all: a flood is mostly without."""
-    return _OWN_ARC in data or _H235_1_ARC in data
+#: Our CHALLENGE token's OID as it is encoded (X.690 section 8.19): 1.3.6.1.4.1.32473.77.3.
+_COOKIE_OID = bytes((0x2B, 6, 1, 4, 1, 0x81, 0xFD, 0x59, 77, 3))
 
-
-#: 1.3.6.1.4.1.32473.77, as the start of each of our token OIDs is encoded (X.690 section 8.19).
-_OWN_ARC = bytes((0x2B, 6, 1, 4, 1, 0x81, 0xFD, 0x59, 77))
-#: 0.0.8.235.0.2, where those of H.235.1 are.
+#: That of our SESSION_MAC token, and the arc of H.235.1's: 0.0.8.235.0.2.
+_MAC_OID = bytes((0x2B, 6, 1, 4, 1, 0x81, 0xFD, 0x59, 77, 2))
 _H235_1_ARC = bytes((0, 8, 0x81, 0x6B, 0, 2))
+
+#: No message with a MAC is longer; what is, would cost too much to decode for somebody beyond its budget.
+MAX_PRIVILEGED_OCTETS = 1500

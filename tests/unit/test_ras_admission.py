@@ -210,7 +210,7 @@ def test_in_direct_mode_the_callee_returns_the_callers_token():
     assert callee.admit(A, answerCall=True, tokens=tokens)[0] == "admissionConfirm"
     assert reason(callee.admit(B, answerCall=True, tokens=tokens)) == "INVALID_SIGNATURE", "another call"
     assert reason(callee.admit(C, answerCall=True)) == "INVALID_SIGNATURE", "no token"
-    assert reason(caller.admit(A, answerCall=True, tokens=tokens)) == "INVALID_SIGNATURE", "another callee"
+    assert reason(caller.admit(A, answerCall=True, tokens=tokens)) == "GATEKEEPER_ERROR", "its own call"
     zone.advance(301)
     caller.register(endpointIdentifier=caller.endpoint_identifier)
     callee.register(endpointIdentifier=callee.endpoint_identifier)

@@ -616,7 +616,69 @@ def test_aliases_that_would_not_fit_an_answer_are_refused(signed):
     refused(zone, pdu, peer.source)
 
 
+def test_md5_does_not_stand_in_for_h235_1():
+    zone, peer, _ = _registered_room("hashed")
+    token = h235.password_token(("h323-ID", "room-1"), PASSWORD, int(WALL + zone.now))
+    for message in (peer.keep_alive(), peer.drq(A), peer.urq(), peer.rai(low=True), peer.brq(A)):
+        refused(zone, h225.encode_ras((message[0], message[1] | {"cryptoTokens": [token]})), peer.source)
+
+
+def test_an_overheard_md5_token_does_not_lock_its_owner_out():
+    zone, peer, proven = _registered_room("hashed")
+    token = h235.password_token(("h323-ID", "room-1"), PASSWORD, int(WALL + zone.now))
+    thief = Peer(zone, "203.0.113.6", "room-1")
+    for number in range(1_100):
+        message = thief.rrq(requestSeqNum=number + 1)
+        zone.deliver(h225.encode_ras((message[0], message[1] | {"cryptoTokens": [token]})), thief.source)
+    assert peer.send(proven(peer.keep_alive()))[0][0] == "registrationConfirm"
+
+
+def test_a_replayed_h235_1_registration_does_not_move_it_even_over_a_restart():
+    zone, peer, proven = room("hashed")
+    pdu = proven(peer.rrq(), at=zone.now + 15)  # its clock is ahead of ours
+    assert peer.send(pdu)[0][0] == "registrationConfirm"
+    zone.advance(5)
+    zone.boot()
+    refused(zone, pdu, ("203.0.113.9", 5000))
+
+
+def test_h235_1_registers_again_from_another_address():
+    zone, _peer, proven = _registered_room("hashed")
+    moved = Peer(zone, "192.0.2.77", "room-1")
+    zone.advance(1)
+    assert moved.send(proven(moved.rrq()))[0][0] == "registrationConfirm"
+    assert zone.core.registration_count == 1
+
+
+def test_names_that_only_the_registry_gives_are_reserved(signed):
+    zone, peer, _ = signed
+    for name in ("if://guardian/g9", "IF://conference/guard/x"):
+        pdu = peer.signed_rrq(peer.rrq(terminalAlias=[("url-ID", name)]), peer.challenge(), Exchange.generate())
+        refused(zone, pdu, peer.source)
+
+
+def test_a_room_is_one_however_it_is_named_and_left_by_no_trick():
+    _zone, peers = council(3, limits=Limits(room_participants=2))
+    names = ("council", "if://conference/guard/council", "IF://conference/guard/Council/")
+    answers = [peer.admit(bytes([9 + n]) * 16, to=("url-ID", names[n])) for n, peer in enumerate(peers)]
+    assert [answer[0] for answer in answers] == ["admissionConfirm", "admissionConfirm", "admissionReject"]
+    assert peers[0].admit(bytes([9]) * 16, answerCall=True)[0] == "admissionReject"
+    assert peers[2].admit(bytes([30]) * 16)[0] == "admissionReject", "the room is still full"
+
+
 # Floods
+
+
+def test_what_looks_like_ours_is_not_decoded_for_strangers(monkeypatch):
+    zone, (peer,) = council(1)
+    noise = b"\x0e\x80" + bytes((0x2B, 6, 1, 4, 1, 0x81, 0xFD, 0x59, 77, 2)) * 100
+    for _ in range(500):
+        zone.deliver(noise, ("203.0.113.6", 5000))
+    before = zone.core.stats.dropped["malformed"]
+    for _ in range(5_000):
+        zone.deliver(noise, ("203.0.113.6", 5000))
+    assert zone.core.stats.dropped["malformed"] == before
+    assert peer.ask(peer.keep_alive())[0] == "registrationConfirm"
 
 
 def test_one_cookie_does_not_buy_a_flood():

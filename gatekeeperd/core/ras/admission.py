@@ -126,6 +126,9 @@ def _misused_identifier(context: Context, request: Request, caller: Caller) -> s
     identifier, endpoint = call_identifier(request.value), caller.registration.endpoint_identifier
     if not context.disengaged.is_new(endpoint, identifier):
         return "this call was disengaged"
+    renewed = context.state.call(identifier, endpoint)
+    if renewed is not None and renewed.answer_call != request.value["answerCall"]:
+        return "the other end of its own call"
     holder = context.state.caller_of(identifier)
     if not request.value["answerCall"] and holder is not None and holder.endpoint_identifier != endpoint:
         return "another endpoint's callIdentifier"
@@ -139,8 +142,9 @@ def _resolve(context: Context, request: Request) -> Destination:
     asked = False
     for name, alias in _asked_for(request):
         asked = True
-        if name.casefold() in context.rooms or name.startswith(CONFERENCE_PREFIX):
-            return Destination(name, name.casefold(), None)
+        room = _room(context, name)
+        if room:
+            return Destination(name, room, None)
         if isinstance(alias, tuple):
             if alias in context.settings.call_signal_addresses:
                 return Destination(name, context.settings.rooms[0].casefold() if context.settings.rooms else "", None)
@@ -150,6 +154,14 @@ def _resolve(context: Context, request: Request) -> Destination:
         if callee is not None:
             return Destination(name, "", callee)
     raise _Unreachable("calledPartyNotRegistered" if asked else "incompleteAddress")
+
+
+def _room(context: Context, name: str) -> str:
+    """Return the room that a name means, however it is written; empty where it means none."""
+    folded = name.casefold()
+    if folded.startswith(CONFERENCE_PREFIX):
+        return folded.removeprefix(CONFERENCE_PREFIX).strip("/")
+    return folded if folded in context.rooms else ""
 
 
 def _asked_for(request: Request) -> Iterator[tuple[str, TransportAddress | None]]:

@@ -39,6 +39,14 @@ class Caller:
     stale: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class PasswordProof:
+    """What a password token proved, and when it was made (POSIX seconds, the sender's clock)."""
+
+    method: Method
+    time_stamp: int
+
+
 def recognise(context: Context, request: Request, transaction: Transaction) -> Caller:
     """Find the registration that a message claims to come from and check its proof.
 
@@ -57,7 +65,9 @@ def recognise(context: Context, request: Request, transaction: Transaction) -> C
             case Method.SIGNATURE:
                 return _session(context, request, registration, transaction)
             case Method.H235_1 | Method.H235_MD5:
-                check_password(context, request, registration.credential_alias or "")
+                proof = check_password(context, request, registration.credential_alias or "")
+                if proof.method is not registration.method:
+                    raise SecurityError("another kind of token than it registered with")
             case Method.UNSIGNED if not context.settings.allow_unsigned:
                 raise SecurityError("unsigned endpoints are not allowed any more")
     except SecurityError as error:
@@ -99,7 +109,7 @@ def privileged(context: Context, request: Request) -> bool:
     return False
 
 
-def check_password(context: Context, request: Request, alias: str) -> Method:
+def check_password(context: Context, request: Request, alias: str) -> PasswordProof:
     """Check the H.235.1 or H.235.0 (MD5) token of a room system against the password of ``alias``.
 
     Raises:
@@ -107,22 +117,23 @@ def check_password(context: Context, request: Request, alias: str) -> Method:
 
     """
     wall = context.wall(request.now)
+    nonce: object
     if h235.read_hashed(request.message) is not None:
         token = _hashed(context, request, alias)
-        proof: tuple[int, object] = (token.time_stamp, token.random)
-        method = Method.H235_1
+        proof, nonce, owner = PasswordProof(Method.H235_1, token.time_stamp), token.random, alias.casefold()
     else:
         md5 = h235.verify_password(request.message, _password(context, alias), wall=wall)
         if md5.alias[1] != alias:
             raise SecurityError("the token names another alias")
-        # The MD5 token proves the sender, not the message: one per request and second is all that it can promise.
-        proof = (md5.time_stamp, (request.name, request.sequence))
-        method = Method.H235_MD5
-    if proof[0] < context.started_wall:
+        # The MD5 token proves the sender, not the message: one per request and second is all that it can promise. Who
+        # repeats one with other numbers uses up the room of its own address.
+        proof, nonce = PasswordProof(Method.H235_MD5, md5.time_stamp), (request.name, request.sequence)
+        owner = f"md5:{alias.casefold()}:{request.source[0]}"
+    if proof.time_stamp < context.started_wall:
         raise SecurityError("this token is of before our start")
-    if not context.password_tokens.accept(alias.casefold(), proof, wall):
+    if not context.password_tokens.accept(owner, (proof.time_stamp, nonce), wall):
         raise SecurityError("this token was seen before")
-    return method
+    return proof
 
 
 def _hashed(context: Context, request: Request, alias: str) -> h235.HashedToken:

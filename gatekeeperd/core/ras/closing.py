@@ -100,8 +100,8 @@ def end_grant(context: Context, session_id: str, cause: str, transaction: Transa
     grant = context.state.grant(session_id)
     if grant is None:
         return
-    context.timers.cancel(("grant", session_id))
     context.state.remove_grant(grant, transaction)
+    context.timers.cancel(("grant", session_id))
     transaction.record("voucher.ended", grant.trace_id, session_id=session_id, terminal_id=grant.terminal_id, cause=cause)
     item = context.state.of_guardian(grant.terminal_id)
     if item is not None and item.grant == session_id and not context.state.calls_of(item.endpoint_identifier):

@@ -40,6 +40,8 @@ from gatekeeperd.wire import h225
 #: What may pass when a source's budget is spent: a guardian registers once, and repeats a request a few times.
 COOKIES_PER_S = 2.0
 COOKIES_BURST = 10
+DECODES_PER_S = 2000.0
+DECODES_BURST = 1000
 REPEATS_PER_S = 20.0
 REPEATS_BURST = 40
 
@@ -129,6 +131,9 @@ class Context:
         self.cookie_limiter = SourceLimiter(COOKIES_PER_S, COOKIES_BURST, settings.rates.max_sources)
         #: Kept answers that are repeated to sources beyond their budget.
         self.repeats = TokenBucket(REPEATS_PER_S, REPEATS_BURST)
+        #: Datagrams beyond their source's budget that are decoded at all: a fifth of a processor's time at the most.
+        self.decodes = TokenBucket(DECODES_PER_S, DECODES_BURST)
+        self._undone = 0
         self.links: dict[str, Link] = {}
         self._buckets: dict[str, TokenBucket] = {}
         self.asked: dict[int, Asked] = {}
@@ -166,7 +171,12 @@ class Context:
 
     def undo(self, now: float) -> None:
         """Take back what the request at hand has changed in memory, because nothing of it will be committed."""
-        for fact in self.state.rollback():
+        revived, dropped = self.state.rollback()
+        self._undone += 1
+        for fact in (*dropped, *revived):
+            # What ran beside a session may be ahead of it: begin anew, with a fresh challenge and counters never used.
+            self.links.pop(fact.key, None)
+        for fact in revived:
             self._revive(fact, now)
         for sequence in self.asked_now:
             del self.asked[sequence]
@@ -232,7 +242,9 @@ class Context:
 
     def open_link(self, registration: Registration, *, live: bool) -> None:
         """Begin the running half of a session. Our counters start above all that an earlier epoch used."""
-        self.links[registration.key] = Link(self.bucket(registration), self.epoch << 32, current_is_live=live)
+        self.links[registration.key] = Link(
+            self.bucket(registration), self.epoch << 32 | self._undone << 20, current_is_live=live
+        )
 
     def forget_endpoint(self, registration: Registration) -> None:
         """Drop what runs beside a registration that is no more."""
@@ -288,6 +300,10 @@ class Context:
         )
 
     # Answers
+
+    def keeps(self, digest: str, now: float) -> bool:
+        """Say whether the request of that digest got an answer that is kept."""
+        return self._answers.get(digest, now) is not None
 
     def retransmitted(self, request: Request) -> Answer | None:
         """Return the answer that these very octets from this source already got, if it is kept."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from gatekeeperd.core.actions import Action
 from gatekeeperd.core.ras import asking, calls, closing
-from gatekeeperd.core.ras.asking import MAX_ASKED, REQUEST_TIMEOUT_S, Purpose
+from gatekeeperd.core.ras.asking import MAX_ASKED, REQUEST_TIMEOUT_S, Asked, Purpose
 from gatekeeperd.core.ras.context import Context
 from gatekeeperd.core.ras.model import Call, Registration
 from gatekeeperd.core.ras.state import Transaction
@@ -68,7 +68,13 @@ def _asked(context: Context, sequence: str, now: float) -> list[Action]:
     if again is not None:
         # Behind what is being committed: the first sending may still wait there.
         return context.behind([again], now)
-    del context.asked[number]
+    actions = _silence(context, asked, now)
+    # Last, so that a fault in between leaves it to be concluded again.
+    context.asked.pop(number, None)
+    return actions
+
+
+def _silence(context: Context, asked: Asked, now: float) -> list[Action]:
     transaction = Transaction()
     match asked.purpose:
         case Purpose.CONFIRM:

@@ -98,6 +98,8 @@ class Registration(Fact):
     next_challenge: bytes | None = None
     #: The alias whose password or voucher admitted a room system.
     credential_alias: str | None = None
+    #: H.235 time stamp of the RRQ by which it registered with a password: no older one registers in its place.
+    time_stamp: int = 0
     #: Which key of the guardian's it rests on (see ``enforcement.fingerprint``), where a guardian stands behind it.
     key_id: str | None = None
     #: session_id of the grant that vouched for it.
@@ -113,6 +115,11 @@ class Registration(Fact):
     def account(self) -> str:
         """Whose quota its calls count against: the guardian's, or its own where no guardian stands behind it."""
         return self.terminal_id or f"endpoint:{self.endpoint_identifier}"
+
+    @property
+    def proves_messages(self) -> bool:
+        """Whether each of its messages carries a proof of all its octets."""
+        return self.method in {Method.SIGNATURE, Method.H235_1}
 
     @property
     def promises_iack(self) -> bool:

@@ -29,6 +29,9 @@ MAX_ALIASES = 32
 #: The RCF repeats them, two octets a character, and has to fit a datagram together with all else that it says.
 MAX_ALIAS_CHARACTERS = 1024
 
+#: Names that only the registry and the appliance give, also to guardians that are not there yet.
+RESERVED = ("if://guardian/", "if://conference/")
+
 #: Below this an endpoint would do little but keep itself alive.
 MIN_TIME_TO_LIVE_S = 10
 
@@ -42,6 +45,7 @@ class _Identity:
     credential: Credential | None = None
     alias: str | None = None
     grant: Grant | None = None
+    time_stamp: int = 0
 
 
 def registration_request(context: Context, request: Request) -> list[Action]:
@@ -150,6 +154,7 @@ def _register(context: Context, request: Request) -> list[Action]:
         time_to_live_s=max(MIN_TIME_TO_LIVE_S, min(wanted_s, context.settings.time_to_live_s)),
         trace_id=previous.trace_id if previous else context.new_trace(),
         credential_alias=identity.alias,
+        time_stamp=identity.time_stamp,
         key_id=fingerprint(guardian) if guardian else None,
         grant=identity.grant.session_id if identity.grant else None,
     )
@@ -208,9 +213,13 @@ def _identify(context: Context, request: Request) -> _Identity:
             return _guardian(context, request, credential)
         alias = password_alias(context, request)
         if alias is not None:
-            method = check_password(context, request, alias)
+            proof = check_password(context, request, alias)
+            holder = context.state.of_alias(("", alias))
+            if holder is not None and proof.time_stamp <= holder.time_stamp:
+                raise SecurityError("this token is not newer than the registration's")
             owner = context.registry.owner_of(alias)
-            return _Identity(method, owner.terminal_id if owner else None, alias=alias)
+            terminal_id = owner.terminal_id if owner else None
+            return _Identity(proof.method, terminal_id, alias=alias, time_stamp=proof.time_stamp)
     except SecurityError as error:
         raise Refused(RejectReason.INVALID_SIGNATURE, str(error)) from error
     for alias_value in text_aliases(request.value.get("terminalAlias", ())):
@@ -270,6 +279,8 @@ def _aliases(context: Context, request: Request, identity: _Identity) -> tuple[A
         owner = context.registry.owner_of(alias[1])
         if normal_alias(alias) in context.rooms or (owner is not None and owner.terminal_id != identity.terminal_id):
             raise Refused(RejectReason.INVALID_SIGNATURE, "an alias belongs to somebody else")
+        if owner is None and normal_alias(alias).startswith(RESERVED):
+            raise Refused(RejectReason.INVALID_SIGNATURE, "an alias is a guardian's or a conference's name")
         if context.password(alias[1]) is not None and alias[1] != identity.alias:
             raise Refused(RejectReason.INVALID_SIGNATURE, "an alias has a password that was not given")
     if identity.method is Method.SIGNATURE and identity.terminal_id is not None:
@@ -290,17 +301,20 @@ def _previous(context: Context, request: Request, identity: _Identity, signal: T
         return named
     if identity.method is Method.SIGNATURE:
         return None
-    same = context.state.of_signal_address(request.source[0], signal)
+    if identity.method is Method.H235_1 and identity.alias is not None:
+        same = context.state.of_alias(("", identity.alias))
+    else:
+        same = context.state.of_signal_address(request.source[0], signal)
     return same if same is not None and _may_renew(same, request, identity) else None
 
 
 def _may_renew(registration: Registration, request: Request, identity: _Identity) -> bool:
     if registration.method is not identity.method or registration.terminal_id != identity.terminal_id:
         return False
-    # A signature proves who renews; the others have nothing but where they are.
-    return identity.method is Method.SIGNATURE or (
-        registration.source == request.source and registration.credential_alias == identity.alias
-    )
+    if registration.credential_alias != identity.alias:
+        return False
+    # A signature or an HMAC proves who renews; the others have nothing but where they are.
+    return identity.method in {Method.SIGNATURE, Method.H235_1} or registration.source == request.source
 
 
 #: How much a method proves. Only what proves at least as much puts another registration out.

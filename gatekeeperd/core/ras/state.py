@@ -6,6 +6,7 @@ Every change goes through a :class:`Transaction`, which notes what the commit ha
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -55,6 +56,7 @@ class State:
         "_guardians",
         "_identifiers",
         "_journal",
+        "_provers",
         "_registrations",
         "_rooms",
         "_routine",
@@ -68,6 +70,8 @@ class State:
         self._aliases: dict[str, str] = {}
         self._guardians: dict[str, str] = {}
         self._signal: dict[tuple[str, TransportAddress], str] = {}
+        #: Addresses of endpoints whose messages prove themselves, and how many have each.
+        self._provers: Counter[TransportAddress] = Counter()
         self._calls: dict[str, Call] = {}
         self._sessions: dict[str, str] = {}
         self._endpoint_calls: dict[str, set[str]] = {}
@@ -93,17 +97,19 @@ class State:
         """Forget how to undo what was done so far."""
         self._journal.clear()
 
-    def rollback(self) -> list[Fact]:
-        """Undo everything since :meth:`begin` and return the facts that are back."""
-        revived = []
+    def rollback(self) -> tuple[list[Fact], list[Fact]]:
+        """Undo everything since :meth:`begin`; return the facts that are back, and those that are no more."""
+        revived: list[Fact] = []
+        dropped: list[Fact] = []
         for before, after in reversed(self._journal):
             if after is not None:
                 self._forget(after)
+                dropped.append(after)
             if before is not None:
                 self._index(before)
                 revived.append(before)
         self._journal.clear()
-        return revived
+        return revived, dropped
 
     def facts(self) -> list[Fact]:
         """All facts."""
@@ -167,6 +173,10 @@ class State:
         identifier = self._signal.get((source_host, address))
         return self._registrations.get(identifier) if identifier else None
 
+    def proves(self, source: TransportAddress) -> bool:
+        """Say whether an endpoint is registered from there that proves its messages."""
+        return source in self._provers
+
     def put_registration(self, registration: Registration, transaction: Transaction) -> None:
         """Add or replace by endpointIdentifier. The caller made sure that the aliases are free."""
         self._put(registration, transaction)
@@ -182,6 +192,8 @@ class State:
             self._aliases[normal_alias(alias)] = identifier
         if registration.terminal_id:
             self._guardians[registration.terminal_id] = identifier
+        if registration.proves_messages:
+            self._provers[registration.source] += 1
         if registration.call_signal_address:
             self._signal[registration.source[0], registration.call_signal_address] = identifier
 
@@ -194,6 +206,10 @@ class State:
                 del self._aliases[normal_alias(alias)]
         if old.terminal_id and self._guardians.get(old.terminal_id) == identifier:
             del self._guardians[old.terminal_id]
+        if old.proves_messages:
+            self._provers[old.source] -= 1
+            if not self._provers[old.source]:
+                del self._provers[old.source]
         if old.call_signal_address:
             where = (old.source[0], old.call_signal_address)
             if self._signal.get(where) == identifier:
