@@ -383,8 +383,9 @@ class _Judge:
 
     def _judge_end(self) -> None:
         report = self._report
-        if not self._has_head_file and report.checkpoints:
-            self._tell(Kind.HEAD_MISSING, "the log has signed checkpoints but no signed head", file=HEAD_FILE)
+        if not self._has_head_file and (report.checkpoints or not report.records):
+            what = "the log has signed checkpoints" if report.checkpoints else "files of a log are there, empty,"
+            self._tell(Kind.HEAD_MISSING, f"{what} but no signed head", file=HEAD_FILE)
         signed = max(report.signed, self._head.index if self._head else 0)
         if (
             self._head

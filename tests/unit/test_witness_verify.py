@@ -479,3 +479,10 @@ def test_records_of_one_moment_verify_in_any_mix_of_streams(tmp_path):
     ledger.commit([Commit(1, (), records)])
     ledger.close()
     assert judge(tmp_path / "log").findings == []
+
+
+def test_emptied_files_without_a_head_are_no_fresh_log(log):
+    for file in log.rglob("*.jsonl"):
+        file.write_bytes(b"")
+    (log / HEAD_FILE).unlink()
+    assert not judge(log).verified
