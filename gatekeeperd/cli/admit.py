@@ -19,10 +19,19 @@ from rich.table import Table
 from rich.text import Text
 
 from gatekeeperd.cli.api_client import DEFAULT_URL, ApiClient, AsJson, Ca, Insecure, Reply, Url
+from gatekeeperd.cli.key_options import private_key_file
 from gatekeeperd.errors import ConfigurationError
 from gatekeeperd.policy.gates import CallType
-from gatekeeperd.security.keys import load_key_file
 from gatekeeperd.security.vouch import sign_vouch
+
+#: Fields of the request by the option that they come from.
+_OPTIONS = {
+    "terminal_id": "--terminal-id",
+    "call_id": "--call-id",
+    "bandwidth_bps": "--bandwidth-bps",
+    "endpoint_alias": "--alias",
+    "endpoint_address": "--address",
+}
 
 
 class CallTypeName(StrEnum):
@@ -48,7 +57,7 @@ def admit(
     as_json: AsJson = False,
 ) -> None:
     """Vouch for a room system: it may register under its alias from its address, and place a call, for a short time."""
-    pair = load_key_file(key)
+    pair = private_key_file(key)
     guardian = terminal_id or pair.terminal_id
     if guardian is None:
         raise ConfigurationError("the key file names no terminal_id; give --terminal-id", path=key)
@@ -77,6 +86,8 @@ def _table(reply: Reply) -> Table:
     gates = facts.pop("gates", [])
     title = Text("admitted", style="green") if reply.succeeded else Text(f"refused ({reply.status})", style="red")
     table = Table("", "", title=title, show_header=False)
+    if facts.get("field") in _OPTIONS:
+        facts["field"] = f"{facts['field']} ({_OPTIONS[facts['field']]})"
     for name, value in facts.items():
         if value is not None:
             table.add_row(name, Text(str(value)))

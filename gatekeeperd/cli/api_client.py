@@ -58,18 +58,30 @@ class ApiClient:
         except httpx.InvalidURL as error:
             raise ApiError(f"{self.url}: {error}") from error
         except httpx.HTTPError as error:
-            raise ApiError(f"{self.url}: {error or type(error).__name__}") from error
+            raise ApiError(f"{self.url}: {error or type(error).__name__}{self._mend(error)}") from error
         except ValueError as error:
             raise ApiError(f"{self.url}: the answer is no JSON") from error
         if not isinstance(answer, dict):
             raise ApiError(f"{self.url}: the answer is no JSON object")
         return Reply(response.status_code, answer)
 
+    def _mend(self, error: httpx.HTTPError) -> str:
+        """Return what the user may do about ``error``, to be put behind it."""
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return "; give its certificate with --ca FILE (STATE/tls/certificate.pem), or is it another gatekeeper? (--url)"
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return "; is gatekeeperd running there? (--url)"
+        if isinstance(error, httpx.RemoteProtocolError) and self.url.startswith("http://"):
+            return "; the API is at https:// alone"
+        return ""
+
     def _trust(self) -> ssl.SSLContext:
         try:
             context = ssl.create_default_context(cafile=self.ca)
-        except OSError as error:  # ssl.SSLError is one
-            raise ConfigurationError(error.strerror or str(error), path=self.ca) from error
+        except ssl.SSLError as error:
+            raise ConfigurationError("is no certificate in PEM", path=self.ca, field="--ca") from error
+        except OSError as error:
+            raise ConfigurationError(error.strerror or str(error), path=self.ca, field="--ca") from error
         if self.insecure:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE

@@ -103,7 +103,7 @@ def decode(
         damage = error
     if as_json:
         typer.echo(json.dumps(_summary_record(tally, dissector, checked=check_codec)))
-    else:
+    elif damage is None or damage.frame is not None:  # else it is no capture, and there is nothing to sum up
         _summarise(out, tally, dissector, checked=check_codec)
     if damage is not None:
         Console(stderr=True, highlight=False).print(Text(f"error: {damage}", "bold red"), soft_wrap=True)

@@ -21,10 +21,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from gatekeeperd.cli.key_options import private_key_file, public_key_file, public_key_given
 from gatekeeperd.core.actions import TransportAddress
 from gatekeeperd.errors import ConfigurationError, TerminalError
 from gatekeeperd.security.credential import CallType
-from gatekeeperd.security.keys import load_key_file, parse_public_key
 from gatekeeperd.terminal.calls import CallRequest
 from gatekeeperd.terminal.events import (
     NO_ANSWER,
@@ -51,6 +51,8 @@ CALL_SIGNAL_PORT = 1720
 
 _LEAVE = (signal.SIGINT, signal.SIGTERM)
 
+_LOOKING = "looking for a gatekeeper; Ctrl-C leaves"
+
 #: What a guardian can do about a refusal.
 _ADVICE = {
     "INVALID_SIGNATURE": "The registry holds another public key for this terminal_id: compare it with `councilctl keys show`.",
@@ -58,9 +60,13 @@ _ADVICE = {
     "PII_POLICY_VIOLATION": "Leave personal data out of names and of ESCALATE calls.",
     "BANDWIDTH_EXCEEDED": "Ask for less (--bandwidth), or end another call first.",
     "CAPACITY_EXCEEDED": "The council is full. Try again when somebody has left.",
-    "GATEKEEPER_ERROR": "Check the destination (--call); otherwise the gatekeeper's log says more.",
+    "GATEKEEPER_ERROR": "Check the destination (--call).",
     "calledPartyNotRegistered": "Nobody is registered under that name: check --call.",
-    NO_ANSWER: "The gatekeeper did not answer: check the network, and port 1719/udp.",
+    NO_ANSWER: "Is gatekeeperd running, is that its address (--gatekeeper), and does the network carry port 1719/udp?",
+}
+#: The same where the detail names a rule, for which the reason's advice would be wrong.
+_ADVICE_FOR_RULE = {
+    "calls_per_guardian": "End another call of this guardian, or let its vouchers expire: they count too (`councilctl sessions`)."
 }
 
 
@@ -97,13 +103,17 @@ def join(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each event.")] = False,
 ) -> None:
     """Register as a guardian, be admitted or told why not, and stay until Ctrl-C."""
-    pair = load_key_file(key)
+    if call == "":
+        raise ConfigurationError("is empty: whom to call? Without the option, the terminal only registers", field="--call")
+    pair = private_key_file(key)
     who = terminal_id or pair.terminal_id
     if who is None:
         raise ConfigurationError("names no terminal_id: give --terminal-id", path=key)
     if service_key_file is not None:
-        service_key = _read(service_key_file)
-    elif service_key is None:
+        service = public_key_file(service_key_file, "--service-key-file")
+    elif service_key is not None:
+        service = public_key_given(service_key, "--service-key")
+    else:
         raise ConfigurationError("give --service-key or --service-key-file: without one, anybody could pose as the service")
     gatekeepers = tuple(_resolve(each, RAS_PORT) for each in gatekeeper or ()) or (DISCOVERY_GROUP,)
     any_address = "::" if ":" in gatekeepers[0][0] else "0.0.0.0"  # noqa: S104  one gatekeeper's answers alone count
@@ -111,7 +121,7 @@ def join(
     settings = EndpointSettings(
         terminal_id=who,
         key=pair,
-        service_keys=(parse_public_key(service_key),),
+        service_keys=(service,),
         gatekeepers=gatekeepers,
         ras_address=local,
         call_signal_address=(local[0], CALL_SIGNAL_PORT),
@@ -123,13 +133,6 @@ def join(
             destination=call, bandwidth_bps=bandwidth // 100 * 100, call_type=CallType[call_type.value], has_pii=pii
         )
     raise typer.Exit(asyncio.run(_attend(settings, request, _Narrator(as_json=as_json))))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"can't be read: {error}", path=path) from error
 
 
 async def _attend(settings: EndpointSettings, request: CallRequest | None, narrator: _Narrator) -> int:
@@ -190,7 +193,7 @@ class _Narrator:
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._console = Console(highlight=False)
-        self._status = self._console.status("looking for the gatekeeper; Ctrl-C leaves", spinner="dots")
+        self._status = self._console.status(_LOOKING, spinner="dots")
 
     def __enter__(self) -> Self:
         if not self._as_json and self._console.is_terminal:
@@ -213,6 +216,10 @@ class _Narrator:
                 self._status.update("registered; Ctrl-C leaves")
             case Admitted():
                 self._status.update("in the call; Ctrl-C leaves")
+            case Disengaged():
+                self._status.update("no longer in the call; Ctrl-C leaves")
+            case Lost() | Unreachable():
+                self._status.update(_LOOKING)
         line = _news(event) or _trouble(event)
         if line is not None:
             self._console.print(line, soft_wrap=True)
@@ -233,7 +240,10 @@ def _news(event: Event) -> Text | None:
         case Disengaged():
             return _text("yellow", f"call over ({event.by.value}: {event.reason})")
         case Unregistered():
-            return _text("yellow", f"unregistered ({event.by.value}{': ' + event.reason if event.reason else ''})")
+            reason = event.reason
+            if event.by is Party.GATEKEEPER and reason == "undefinedReason":  # H.225.0 has no word for it
+                reason = "another terminal registered as this guardian"
+            return _text("yellow", f"unregistered ({event.by.value}{': ' + reason if reason else ''})")
     return None
 
 
@@ -255,15 +265,17 @@ def _unreachable(event: Unreachable) -> Text:
     if event.unproven:
         who = ", ".join(map(_place, event.unproven))
         return _text("red", f"{who} could not prove to hold the service key: is it the right one? (--service-key){then}")
-    return _text("red", f"no gatekeeper answers at {', '.join(map(_place, event.tried))}{then}")
+    text = _text("red", f"no gatekeeper answers at {', '.join(map(_place, event.tried))}{then}")
+    return text if then else text.append(f"\n  {_ADVICE[NO_ANSWER]}", style="default")
 
 
 def _refusal(what: str, reason: str, detail: str) -> Text:
     text = _text("red", f"{what}: ").append(reason, style="bold red")
     if detail:
         text.append(f" ({detail})", style="red")
-    if reason in _ADVICE:
-        text.append(f"\n  {_ADVICE[reason]}", style="default")
+    advice = _ADVICE_FOR_RULE.get(detail.partition(" ")[0]) or _ADVICE.get(reason)
+    if advice:
+        text.append(f"\n  {advice}", style="default")
     return text
 
 

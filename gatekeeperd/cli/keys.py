@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
+from gatekeeperd.errors import ConfigurationError
+from gatekeeperd.policy.registry import TerminalId
 from gatekeeperd.security.keys import KeyPair, create_key_file, format_public_key, load_key_file
 
 app = typer.Typer(name="keys", no_args_is_help=True, help="Make Ed25519 keys and look at them.")
@@ -28,6 +31,8 @@ def new(
     as_json: AsJson = False,
 ) -> None:
     """Make a key that its owner alone can read, and print what the registry needs of it."""
+    if terminal_id is not None:
+        _check(terminal_id)
     pair = KeyPair.generate(terminal_id)
     create_key_file(out, pair)
     _print(out, pair, as_json=as_json)
@@ -37,6 +42,15 @@ def new(
 def show(file: Annotated[Path, typer.Argument(metavar="FILE", help="a key file")], as_json: AsJson = False) -> None:
     """Print the public key, the key id and the terminal_id of a key file."""
     _print(file, load_key_file(file), as_json=as_json)
+
+
+def _check(terminal_id: str) -> None:
+    """Refuse here what no registry would take."""
+    try:
+        TypeAdapter(TerminalId).validate_python(terminal_id)
+    except ValidationError as error:
+        wanted = "is no if://guardian/NAME (lower case letters, digits, and - . _ between them), e.g. if://guardian/technical"
+        raise ConfigurationError(wanted, field="--terminal-id") from error
 
 
 def _print(path: Path, pair: KeyPair, *, as_json: bool) -> None:

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gatekeeperd.cli.key_options import private_key_file, public_key_given
 from gatekeeperd.errors import ConfigurationError
 from gatekeeperd.policy.registry import MAX_QUOTA_BPS, Guardian, GuardianStatus, Registry, load_registry
 from gatekeeperd.policy.registry_edit import add_guardian, as_entry, set_status, write_registry
-from gatekeeperd.security.keys import load_key_file, parse_public_key
 
 app = typer.Typer(name="registry", no_args_is_help=True, help="Look at the guardian registry and change it.")
 
@@ -44,7 +44,8 @@ def check(file: File, as_json: AsJson = False) -> None:
         _print_json({"valid": True, "path": str(file), "guardians": len(registry), "digest": registry.digest, **counts})
     else:
         listed = ", ".join(f"{count} {status}" for status, count in counts.items())
-        typer.echo(f"{file}: {len(registry)} guardians ({listed}), SHA-256 {registry.digest}")
+        noun = "guardian" if len(registry) == 1 else "guardians"
+        typer.echo(f"{file}: {len(registry)} {noun} ({listed}), SHA-256 {registry.digest}")
 
 
 @app.command("list")
@@ -109,12 +110,12 @@ def add(
 def _identity(key: Path | None, terminal_id: str | None, public_key: str | None) -> tuple[str, bytes]:
     """Return terminal_id and public key, from the key file or as they were given."""
     if key is not None:
-        pair = load_key_file(key)
-        if public_key is not None and parse_public_key(public_key) != pair.public:
+        pair = private_key_file(key)
+        if public_key is not None and public_key_given(public_key, "--public-key") != pair.public:
             raise ConfigurationError("is not the key of the key file", field="--public-key")
         terminal_id, public = terminal_id or pair.terminal_id, pair.public
     elif public_key is not None:
-        public = parse_public_key(public_key)
+        public = public_key_given(public_key, "--public-key")
     else:
         raise ConfigurationError("give --key FILE, or --public-key and --terminal-id", field="--key")
     if terminal_id is None:
@@ -125,19 +126,26 @@ def _identity(key: Path | None, terminal_id: str | None, public_key: str | None)
 @app.command()
 def suspend(file: File, terminal_id: TerminalId, as_json: AsJson = False) -> None:
     """Keep a guardian out until it is reinstated."""
-    _report(set_status(file, terminal_id, GuardianStatus.SUSPENDED), terminal_id, as_json=as_json)
+    _set(file, terminal_id, GuardianStatus.SUSPENDED, as_json=as_json)
 
 
 @app.command()
 def reinstate(file: File, terminal_id: TerminalId, as_json: AsJson = False) -> None:
     """Lift a suspension."""
-    _report(set_status(file, terminal_id, GuardianStatus.ACTIVE), terminal_id, as_json=as_json)
+    _set(file, terminal_id, GuardianStatus.ACTIVE, as_json=as_json)
 
 
 @app.command()
 def revoke(file: File, terminal_id: TerminalId, as_json: AsJson = False) -> None:
     """Keep a guardian out for good."""
-    _report(set_status(file, terminal_id, GuardianStatus.REVOKED), terminal_id, as_json=as_json)
+    _set(file, terminal_id, GuardianStatus.REVOKED, as_json=as_json)
+
+
+def _set(file: Path, terminal_id: str, status: GuardianStatus, *, as_json: bool) -> None:
+    whole = f"if://guardian/{terminal_id}"
+    if load_registry(file).get(whole) is not None:
+        raise ConfigurationError(f"no guardian {terminal_id}; did you mean {whole}?", path=file)
+    _report(set_status(file, terminal_id, status), terminal_id, as_json=as_json)
 
 
 def _report(registry: Registry, terminal_id: str, *, as_json: bool) -> None:

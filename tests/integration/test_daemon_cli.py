@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from running_daemon import make_config, make_council, running
 
-from gatekeeperd.cli.daemon import main
+from gatekeeperd.cli.daemon import _tell, main
 
 
 @pytest.mark.parametrize(
@@ -28,6 +31,17 @@ def test_what_a_configuration_says_is_not_said_twice(option: list[str], capsys: 
     printed = capsys.readouterr()
     assert printed.err == f"{option[0]} can't be given with --config: say it in gatekeeperd.yaml\n"
     assert printed.out == ""
+
+
+async def test_the_banner_names_the_key_of_the_witness_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with running(make_config(tmp_path, make_council(tmp_path))) as (_, ready):
+        node_pub = Path(ready.state) / "node.pub"
+        facts = json.loads(ready.to_json())
+        _tell(ready)
+    assert (facts["node_public_key"], facts["node_public_key_file"]) == (node_pub.read_text().strip(), str(node_pub))
+    printed = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in printed if line.startswith("node key ")]
+    assert line.split(maxsplit=2)[2] == f"{node_pub.read_text().strip()} ({node_pub}), signs the witness log"
 
 
 def test_a_reader_that_leaves_early_is_no_fault() -> None:

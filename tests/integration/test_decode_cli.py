@@ -211,6 +211,7 @@ def test_no_capture_at_all(tmp_path):
     text.write_text("not a capture")
     result = run(text)
     assert (result.exit_code, result.stderr) == (2, f"error: {text}: neither pcap nor pcapng\n")
+    assert result.stdout == ""
     assert run(tmp_path / "missing.pcap").exit_code == 2
 
 

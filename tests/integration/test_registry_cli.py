@@ -138,6 +138,35 @@ def test_a_key_file_says_who_it_is_and_a_registry_is_begun(tmp_path):
     begun = tmp_path / "registry.yaml"
     assert run("add", begun, "--role", "chair", "--key", tmp_path / "ann.key").exit_code == 0
     assert load_registry(begun).get("if://guardian/ann").public_key == pair.public
+    assert "1 guardian (1 active" in run("check", begun).stdout
+
+
+@pytest.mark.parametrize("command", ["suspend", "reinstate", "revoke"])
+def test_a_short_name_gets_the_whole_one_suggested(path, command):
+    before = path.read_text()
+    assert "no guardian civic; did you mean if://guardian/civic?" in str(run(command, path, "civic").exception)
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (KEY + "\n", "--key: holds a public key"),
+        ("guardians: []\n", "--key: is no key file"),
+        (None, "--key: the key file can't be read"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(tmp_path, content, complaint):
+    if content is not None:
+        (tmp_path / "given").write_text(content)
+    result = run("add", tmp_path / "registry.yaml", "--role", "chair", "--key", tmp_path / "given")
+    assert complaint in str(result.exception)
+    assert "chmod" not in str(result.exception)
+
+
+def test_a_public_key_that_is_none_is_named(tmp_path):
+    result = run("add", tmp_path / "registry.yaml", *NEW[:3], "ed25519:00", *NEW[4:])
+    assert str(result.exception).startswith("--public-key: ")
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,16 @@ def test_new_makes_a_key_and_prints_what_the_registry_needs(path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize(
+    "terminal_id", ["bob", "if://guardian/", "if://guardian/Bob", "if://guardian/bob\n", "https://guardian/bob"]
+)
+def test_new_refuses_a_terminal_id_that_no_registry_takes(path, terminal_id):
+    with pytest.raises(ConfigurationError, match="if://guardian/NAME") as refused:
+        run("new", "--out", path, "--terminal-id", terminal_id)
+    assert refused.value.field == "--terminal-id"
+    assert not path.exists()
+
+
 def test_new_never_overwrites(path):
     run("new", "--out", path)
     before = path.read_bytes()
