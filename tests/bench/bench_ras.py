@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gatekeeperd.core.ras.messages import Message
 from gatekeeperd.security.keys import parse_public_key
 from gatekeeperd.terminal import messages
 from gatekeeperd.wire.h225 import decode_ras, encode_ras
@@ -89,10 +90,16 @@ def register(generator: Generator, first: int, last: int) -> list[str]:
     """Register unsigned endpoints and return their endpointIdentifiers."""
     identifiers = []
     for number in range(first, last):
-        rrq = messages.registration_request(unsigned(number, generator), number % 65_000 + 1, "council")
+        rrq = plain_registration(number, generator, number % 65_000 + 1)
         answer = decode_ras(generator.exchange(encode_ras(rrq)))
         identifiers.append(answer[1]["endpointIdentifier"])
     return identifiers
+
+
+def plain_registration(number: int, generator: Generator, sequence: int) -> Message:
+    """A full RRQ of an endpoint that is no guardian: an h323-ID and a number."""
+    name, fields = messages.registration_request(unsigned(number, generator), sequence, "council")
+    return name, fields | {"terminalAlias": [("h323-ID", f"ld{number:06}"), ("dialledDigits", f"9{number:06}")]}
 
 
 def unsigned(number: int, generator: Generator) -> Any:
@@ -114,7 +121,7 @@ def keep_alives(generator: Generator, identifiers: list[str], count: int) -> Ite
 
 def full_registrations(generator: Generator, identifiers: list[str], count: int) -> Iterator[tuple[int, bytes]]:
     def message(number: int, identifier: str, sequence: int) -> bytes:
-        name, fields = messages.registration_request(unsigned(number, generator), sequence, "council")
+        name, fields = plain_registration(number, generator, sequence)
         return encode_ras((name, fields | {"endpointIdentifier": identifier}))
 
     pairs = itertools.islice(itertools.cycle(enumerate(identifiers)), count)
