@@ -45,7 +45,7 @@ MIGRATIONS: Final = (
 _CHUNKS: Final = (128, 64, 32, 16, 8, 4, 2, 1)
 
 #: Pages of 4096 octets in the write-ahead log before SQLite copies them back: rarer copies write hot pages once.
-_WAL_PAGES: Final = 8000
+_WAL_PAGES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)

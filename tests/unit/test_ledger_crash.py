@@ -95,7 +95,7 @@ def test_what_a_killed_process_acknowledged_is_there_once_and_the_chain_verifies
     ("limit", "group", "value", "failure"),
     [
         (200_000, 5, 8000, "StoreError"),  # large values: SQLite's write-ahead file is the first to meet the limit
-        (40_000_000, 1000, 1, "WitnessError"),  # small ones: that file starts over at 32 MB, and the day's file grows on
+        (5_000_000, 200, 1, "WitnessError"),  # small ones: that file starts over at 4 MB, and the day's file grows on
     ],
 )
 def test_a_file_that_the_kernel_lets_grow_no_more_costs_nothing_once_there_is_room(tmp_path, limit, group, value, failure):
