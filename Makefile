@@ -19,7 +19,7 @@ demo-standalone: $(INSTALLED) ## one node on loopback addresses; needs no root
 	@$(PYTHON) -m gatekeeperd.demo
 
 test: $(INSTALLED) ## every check and every test
-	@tools/bootstrap tshark
+	@tools/bootstrap tshark openssl
 	@$(MAKE) --no-print-directory check
 	@$(PYTHON) -m pytest --cov --cov-report=term
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -229,7 +228,6 @@ def test_peers_can_not_play_with_the_terminal(tmp_path):
     assert r"\x1b]0;owned\x07[bold]" in result.stdout
 
 
-@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 @pytest.mark.parametrize("path", sorted(CAPTURES.glob("*.pcap")), ids=lambda path: path.stem)
 def test_tshark_counts_the_same_messages(path):
     kinds = ("h245.request", "h245.response", "h245.command", "h245.indication")

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -64,7 +63,6 @@ def test_no_private_key_of_a_guardian_is_left_behind(played):
     assert all(path.stat().st_mode & 0o077 == 0 for path in private)
 
 
-@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 def test_tshark_finds_nothing_malformed_in_its_packets(played):
     directory, said = played
     port = re.search(r"RAS +127\.0\.0\.10 port (\d+)/udp", said)[1]
